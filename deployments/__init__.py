@@ -1,0 +1,1 @@
+"""The rooms that do the work: ingress, imaging and diffusion, each its own Serve deployment."""

@@ -1,0 +1,1 @@
+"""The diffusion room: the step engine and everything that touches the GPU."""

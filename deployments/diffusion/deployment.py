@@ -1,0 +1,41 @@
+"""The diffusion deployment: one model and one engine thread per replica."""
+
+import asyncio
+
+from deployments.diffusion.settings import DiffusionSettings
+from deployments.diffusion.stats import EngineStats
+from deployments.diffusion.worker import EngineWorker
+from deployments.logs import log_through_serve
+from deployments.requests import ImageResult, ModelCard, PreparedImage, Row
+
+
+class Diffusion:
+    """Serves rows of one model. A replica is ready when its model is loaded and warm."""
+
+    def __init__(self, settings: DiffusionSettings) -> None:
+        log_through_serve()
+        self._worker = EngineWorker(settings)
+
+    async def generate(self, row: Row, prepared: PreparedImage | None = None) -> ImageResult:
+        """One picture. Cancelling the call frees the row's lanes at the next step.
+
+        Raises UnsupportedScheduler, InvalidRequest, Requeue or GenerationFailed.
+        """
+        return await asyncio.wrap_future(self._worker.engine.submit(row, prepared))
+
+    async def card(self) -> ModelCard:
+        """What this model can do."""
+        return self._worker.card
+
+    async def stats(self) -> EngineStats:
+        """The engine's counters."""
+        return self._worker.engine.stats()
+
+    def check_health(self) -> None:
+        """Raises when the engine's thread has died; it never touches the device."""
+        if not self._worker.alive():
+            raise RuntimeError("the engine's thread has died; its log line says why")
+
+    def __del__(self) -> None:
+        if hasattr(self, "_worker"):  # the constructor may have raised
+            self._worker.close()

@@ -1,0 +1,111 @@
+"""Which rows run next. Pure Python: it knows no torch, and time is passed in.
+
+Rows wait here, where their cost is known, and the queue is bounded in seconds of measured work:
+past `max_queue_s` a row is answered with `Requeue`, so that no backlog is pinned to one replica.
+Inside a key, room goes first to the row with the fewest model calls left; every second waited
+counts as `AGEING_CALLS_PER_S` calls less, so that long rows cannot starve. Keys take turns.
+"""
+
+from collections.abc import Hashable, Iterable
+from typing import Generic, Protocol, TypeVar
+
+from deployments.errors import Requeue
+
+AGEING_CALLS_PER_S = 3.0
+"""At 80 % load this took p99 of 8-step rows from 6.2 s (first come) to 0.83 s (simulated)."""
+
+
+class Entry(Protocol):
+    """What the queue needs to know of a row."""
+
+    @property
+    def key(self) -> Hashable:
+        """Rows of one key can share a forward."""
+
+    @property
+    def lanes(self) -> int:
+        """Lanes of the forward that the row takes."""
+
+    @property
+    def calls_left(self) -> int:
+        """Model calls still to do."""
+
+    @property
+    def submitted_s(self) -> float:
+        """When it arrived, on the clock whose time is passed in."""
+
+    @property
+    def gone(self) -> bool:
+        """Whether nobody waits for it any more."""
+
+
+E = TypeVar("E", bound=Entry)
+
+
+class StepQueue(Generic[E]):
+    """Waiting rows of all keys."""
+
+    def __init__(self, *, max_queue_s: float, lane_call_s: float) -> None:
+        """`lane_call_s`: measured seconds that one lane of one model call costs in a full batch."""
+        self._max_queue_s = max_queue_s
+        self._waiting: list[E] = []
+        self._turns: dict[Hashable, int] = {}
+        self._turn = 0
+        self.lane_call_s = lane_call_s
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def push(self, entry: E) -> None:
+        """Raises Requeue when rows already wait and the work waiting would exceed the bound."""
+        pending_s = self.pending_s()
+        if self._waiting and pending_s + self._cost_s(entry) > self._max_queue_s:
+            raise Requeue(
+                f"{pending_s:.1f} s of work wait here in {len(self)} rows; "
+                f"at most {self._max_queue_s:g} s may",
+                pending_s=pending_s,
+            )
+        self._waiting.append(entry)
+
+    def pending_s(self) -> float:
+        """Seconds of measured work that wait."""
+        return sum(self._cost_s(entry) for entry in self._waiting)
+
+    def next_key(self, running: Iterable[Hashable]) -> Hashable | None:
+        """The key whose turn it is, of those that run or wait; None when there is no work."""
+        keys = {*running, *(entry.key for entry in self._waiting)}
+        if not keys:
+            self._turns.clear()
+            return None
+        key = min(keys, key=lambda key: self._turns.get(key, 0))
+        self._turn += 1
+        self._turns[key] = self._turn
+        return key
+
+    def admit(self, key: Hashable, *, room: int, now_s: float) -> list[E]:
+        """Takes out the rows of `key` that start now, in at most `room` lanes."""
+
+        def urgency(entry: E) -> float:
+            return entry.calls_left - AGEING_CALLS_PER_S * (now_s - entry.submitted_s)
+
+        admitted = []
+        for entry in sorted((e for e in self._waiting if e.key == key), key=urgency):
+            if entry.lanes > room:
+                break  # a one-lane row behind it must not overtake a two-lane row for ever
+            room -= entry.lanes
+            admitted.append(entry)
+        self._remove(admitted)
+        return admitted
+
+    def drop_gone(self) -> list[E]:
+        """Takes out the rows for which nobody waits any more."""
+        gone = [entry for entry in self._waiting if entry.gone]
+        self._remove(gone)
+        return gone
+
+    def _remove(self, entries: list[E]) -> None:
+        out = {id(entry) for entry in entries}
+        self._waiting = [entry for entry in self._waiting if id(entry) not in out]
+
+    def _cost_s(self, entry: E) -> float:
+        return entry.calls_left * entry.lanes * self.lane_call_s

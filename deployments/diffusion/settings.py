@@ -1,0 +1,68 @@
+"""What may be configured of one model's engine."""
+
+from typing import Literal
+
+import msgspec
+
+Device = Literal["auto", "cpu", "cuda"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+CompileMode = Literal["off", "default", "reduce-overhead", "max-autotune"]
+
+
+class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One model and how its engine runs it."""
+
+    id: str
+    """The name by which requests ask for it."""
+    source: str
+    """`embedded` (the model that ships with the package), a diffusers folder, or a hub id."""
+    device: Device = "auto"
+    """`auto` takes CUDA where there is one."""
+    dtype: Dtype = "float32"
+    compile: CompileMode = "off"
+    """torch.compile of the denoiser; every lane bucket is compiled before the replica is ready."""
+    lane_buckets: tuple[int, ...] = (1, 2, 4, 8, 16)
+    """Lanes of one forward; the largest is the capacity. A compiled step is padded to the next."""
+    threads: int = 0
+    """torch's CPU threads; 0 takes every core (Ray would set it from `num_cpus`)."""
+    max_queue_s: float = 30.0
+    """Seconds of measured work that may wait here; past it a row is answered with `Requeue`."""
+    default_steps: int = 20
+    max_steps: int = 150
+    default_guidance: float = 7.5
+    default_strength: float = 0.75
+    default_scheduler: str = ""
+    """Class name of a diffusers scheduler; empty takes the one in the model's own config."""
+    max_images: int = 10
+    """Largest `n` of one request."""
+    codec_threads: int = 2
+    """Threads that turn finished pixels into PNG, JPEG or WebP, never the engine's own."""
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot work, with the field, the value and the cure."""
+        buckets = self.lane_buckets
+        if not buckets or list(buckets) != sorted(set(buckets)) or buckets[0] < 1:
+            raise ValueError(f"lane_buckets is {buckets}: list rising positive numbers, as 1, 2, 4")
+        if buckets[-1] < 2:
+            raise ValueError(f"lane_buckets ends at {buckets[-1]}: a guided row needs 2 lanes")
+        if self.max_queue_s <= 0:
+            raise ValueError(f"max_queue_s is {self.max_queue_s:g}: it must be above 0")
+        if not 1 <= self.default_steps <= self.max_steps:
+            raise ValueError(
+                f"default_steps is {self.default_steps}: it must be within 1 and "
+                f"max_steps ({self.max_steps})"
+            )
+        if not 0 < self.default_strength <= 1:
+            raise ValueError(
+                f"default_strength is {self.default_strength:g}: use 0 < strength <= 1"
+            )
+        for name in ("max_images", "codec_threads"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        if self.threads < 0:
+            raise ValueError(f"threads is {self.threads}: use 0 for every core, or a number")
+
+    @property
+    def max_lanes(self) -> int:
+        """Lanes that one forward may have."""
+        return self.lane_buckets[-1]

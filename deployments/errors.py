@@ -1,0 +1,54 @@
+"""Every error a client can meet, in the order in which a request can meet them.
+
+HTTP codes live only in the ingress's table (`deployments/ingress/failures.py`). Every error can
+be rebuilt from its message and attributes, since it is pickled on its way through Ray.
+"""
+
+
+class StepwiseError(Exception):
+    """The root: something this service says on purpose."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class InvalidRequest(StepwiseError):
+    """The client can cure it. `param` names the field, `message` the value and the cure."""
+
+    def __init__(self, message: str, *, param: str | None = None, code: str = "invalid_value"):
+        super().__init__(message)
+        self.param = param
+        self.code = code
+
+
+class RequestTooLarge(InvalidRequest):
+    """More bytes than the service reads."""
+
+
+class UnknownModel(InvalidRequest):
+    """No model of that name is served here."""
+
+
+class InvalidImage(InvalidRequest):
+    """The image or mask cannot be used; raised by the imaging room."""
+
+
+class UnsupportedScheduler(InvalidRequest):
+    """The scheduler cannot be turned into a table of step matrices; raised by sampling."""
+
+
+class ModelNotReady(StepwiseError):
+    """The model is still loading or warming up."""
+
+
+class Requeue(StepwiseError):
+    """This replica's queue is full; another may have room. Carries its pending work."""
+
+    def __init__(self, message: str, *, pending_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.pending_s = pending_s
+
+
+class GenerationFailed(StepwiseError):
+    """The row itself failed on the device: its latents stopped being numbers, or memory ran out."""

@@ -1,0 +1,89 @@
+"""From the bytes of an image and its mask to arrays on a model's grid."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deployments.errors import InvalidImage
+from deployments.imaging import kernels
+from deployments.imaging.codecs import decode, read_header
+from deployments.imaging.filters import filter_for, taps
+from deployments.imaging.settings import ImagingSettings
+from deployments.requests import MaskPolarity, PreparedImage, PrepareSpec
+
+
+def prepare(
+    image: bytes, mask: bytes | None, spec: PrepareSpec, settings: ImagingSettings
+) -> PreparedImage:
+    """Decodes both files and stretches them to the spec's size.
+
+    Raises `InvalidImage`, its `param` "image" or "mask", for a file that cannot be decoded, is
+    above `max_megapixels`, or is a mask of another size than the image or with nothing to paint.
+    """
+    # 1. Refuse what the headers already tell.
+    limit = settings.max_megapixels
+    if mask is not None:
+        _check_sizes(image, mask, limit)
+
+    # 2. The image.
+    pixels = decode(image, param="image", max_megapixels=limit)
+    if pixels.shape[2] == 4:
+        pixels = kernels.on_white(pixels)
+    planes = _stretch(pixels, spec, scale=1 / 127.5, offset=-1.0)
+    if mask is None:
+        return PreparedImage(pixels=planes, mask=None, latent_mask=None)
+
+    # 3. The mask. It goes through the image's own filters, so that their edges meet.
+    painted = _painted(decode(mask, param="mask", max_megapixels=limit), spec.mask_polarity)
+    soft = _stretch(painted[..., None] * np.uint8(255), spec, scale=1 / 255, offset=0.0)[0]
+    if not soft.any():
+        raise InvalidImage(
+            f"mask leaves nothing to paint at {spec.width}x{spec.height} px: "
+            f"{_CURES[spec.mask_polarity]}",
+            param="mask",
+        )
+    return PreparedImage(
+        pixels=planes, mask=soft, latent_mask=kernels.latent_grid(soft, spec.latent_factor)
+    )
+
+
+def _check_sizes(image: bytes, mask: bytes, max_megapixels: float) -> None:
+    of_image = read_header(image, param="image", max_megapixels=max_megapixels)
+    of_mask = read_header(mask, param="mask", max_megapixels=max_megapixels)
+    if (of_image.width, of_image.height) != (of_mask.width, of_mask.height):
+        raise InvalidImage(
+            f"mask is {of_mask.width}x{of_mask.height} px and image is "
+            f"{of_image.width}x{of_image.height} px: send a mask of the image's size "
+            "(after any EXIF rotation)",
+            param="mask",
+        )
+
+
+def _stretch(
+    pixels: NDArray[np.uint8], spec: PrepareSpec, *, scale: float, offset: float
+) -> NDArray[np.float32]:
+    height, width, _ = pixels.shape
+    columns = taps(width, spec.width, filter_for(width, spec.width))
+    rows = taps(height, spec.height, filter_for(height, spec.height))
+    return kernels.resample(pixels, columns, rows, scale=scale, offset=offset)
+
+
+def _painted(mask: NDArray[np.uint8], polarity: MaskPolarity) -> NDArray[np.bool_]:
+    """(height, width): which pixels the client wants painted."""
+    has_alpha = mask.shape[2] == 4
+    if polarity == "transparent":
+        if not has_alpha:
+            raise InvalidImage(
+                f"mask has no alpha channel: send a PNG or WebP and {_CURES[polarity]}",
+                param="mask",
+            )
+        return mask[..., 3] < 128
+    # AUTOMATIC1111's clients send either a black and white picture or one drawn in alpha.
+    if has_alpha and mask[..., 3].min() != mask[..., 3].max():
+        return mask[..., 3] > 128
+    return kernels.luma(mask) > 127
+
+
+_CURES: dict[MaskPolarity, str] = {
+    "transparent": "make the parts to paint transparent",
+    "white": "make the parts to paint white",
+}

@@ -1,0 +1,211 @@
+"""Settles a wish: every default and every limit, here and once.
+
+Takes what a client asked for and what the model's card allows; gives rows on which nothing is
+left open. Knows no wire format: errors name the fields as `GenerationParams` does, except that
+width and height are one field, `size`, as in the API.
+"""
+
+import math
+import secrets
+from dataclasses import replace
+
+from deployments.errors import InvalidRequest
+from deployments.imaging.codecs import read_header
+from deployments.ingress.hints import did_you_mean, listed, shown
+from deployments.requests import (
+    MAX_SEED,
+    GenerationParams,
+    GenerationRequest,
+    ModelCard,
+    PrepareSpec,
+    Row,
+)
+
+MAX_PROMPT_CHARS = 32_000
+"""OpenAI's limit."""
+MAX_COMPRESSION = 100
+
+
+def resolve(
+    params: GenerationParams, card: ModelCard, *, request_id: str, max_megapixels: float
+) -> GenerationRequest:
+    """The request that `params` asks for, or `InvalidRequest` naming field, value and cure."""
+    _check_prompts(params)
+    _check_image(params, max_megapixels=max_megapixels)
+    num_rows = _within("n", params.n, 1, card.max_images)
+    seed = _seed(params.seed)
+    steps = _steps(params.num_inference_steps, card)
+    width, height = _size(params, card, max_megapixels=max_megapixels)
+    row = Row(
+        id=request_id,
+        model=card.id,
+        prompt=params.prompt,
+        negative_prompt=params.negative_prompt,
+        width=width,
+        height=height,
+        num_inference_steps=steps,
+        guidance_scale=_guidance(params.guidance_scale, card),
+        scheduler=_scheduler(params.scheduler, card),
+        seed=seed,
+        strength=_strength(params, card, steps),
+        output_format=params.output_format,
+        output_compression=_within(
+            "output_compression", params.output_compression, 0, MAX_COMPRESSION
+        ),
+    )
+    return GenerationRequest(
+        rows=tuple(
+            replace(row, id=f"{request_id}-{i}", seed=(seed + i) % (MAX_SEED + 1))
+            for i in range(num_rows)
+        ),
+        image=params.image,
+        mask=params.mask,
+        prepare=_prepare(params, card, width, height),
+    )
+
+
+def nearest_size(width: float, height: float, card: ModelCard) -> tuple[int, int]:
+    """The valid size closest to the wanted one, side by side."""
+    multiple = card.size_multiple
+    low = math.ceil(card.min_side / multiple) * multiple
+    high = card.max_side // multiple * multiple
+
+    def side(pixels: float) -> int:
+        return min(max(round(pixels / multiple) * multiple, low), high)
+
+    return side(width), side(height)
+
+
+def _check_prompts(params: GenerationParams) -> None:
+    if not params.prompt.strip():
+        raise InvalidRequest("prompt is empty; say what the picture should show", param="prompt")
+    for name in ("prompt", "negative_prompt"):
+        num_chars = len(getattr(params, name))
+        if num_chars > MAX_PROMPT_CHARS:
+            raise InvalidRequest(
+                f"{name} has {num_chars} characters; send at most {MAX_PROMPT_CHARS}", param=name
+            )
+
+
+def _check_image(params: GenerationParams, *, max_megapixels: float) -> None:
+    """Refuses, before any hop, what depends on having an image and headers that cannot be used."""
+    if params.image is None:
+        if params.mask is not None:
+            raise InvalidRequest(
+                "mask was sent without an image; send the image it belongs to", param="mask"
+            )
+        if params.strength is not None:
+            raise InvalidRequest(
+                f"strength {params.strength} was sent without an image; leave it out or send an "
+                "image",
+                param="strength",
+            )
+    if params.mask is not None:
+        read_header(params.mask, param="mask", max_megapixels=max_megapixels)
+
+
+def _size(params: GenerationParams, card: ModelCard, *, max_megapixels: float) -> tuple[int, int]:
+    header = None
+    if params.image is not None:
+        header = read_header(params.image, param="image", max_megapixels=max_megapixels)
+    if params.width is not None and params.height is not None:
+        return _checked_size(params.width, params.height, card)
+    if params.width is not None or params.height is not None:
+        raise InvalidRequest(
+            f"size needs both sides, got width {params.width} and height {params.height}; "
+            "give both or neither",
+            param="size",
+        )
+    if header is None:
+        return card.default_width, card.default_height
+    # The area that the model was made for, in the shape of the image.
+    scale = math.sqrt(card.default_width * card.default_height / (header.width * header.height))
+    return nearest_size(header.width * scale, header.height * scale, card)
+
+
+def _checked_size(width: int, height: int, card: ModelCard) -> tuple[int, int]:
+    nearest = nearest_size(width, height, card)
+    if (width, height) != nearest:
+        raise InvalidRequest(
+            f"size {width}x{height} is not offered by {card.id!r}: both sides must be multiples "
+            f"of {card.size_multiple} from {card.min_side} to {card.max_side}; the nearest valid "
+            f"size is {nearest[0]}x{nearest[1]}",
+            param="size",
+        )
+    return width, height
+
+
+def _steps(steps: int | None, card: ModelCard) -> int:
+    if steps is None:
+        return card.default_steps
+    return _within("num_inference_steps", steps, 1, card.max_steps)
+
+
+def _guidance(guidance: float | None, card: ModelCard) -> float:
+    if guidance is None:
+        return card.default_guidance
+    # NaN fails this comparison too.
+    if not 0 <= guidance <= card.max_guidance:
+        raise InvalidRequest(
+            f"guidance_scale must be a number from 0 to {card.max_guidance:g}, got {guidance}",
+            param="guidance_scale",
+        )
+    return float(guidance)
+
+
+def _scheduler(scheduler: str | None, card: ModelCard) -> str:
+    if scheduler is None:
+        return card.default_scheduler
+    if scheduler not in card.schedulers:
+        raise InvalidRequest(
+            f"scheduler {shown(scheduler)} is not offered by {card.id!r}"
+            f"{did_you_mean(scheduler, card.schedulers)}; "
+            f"choose one of {listed(card.schedulers)}",
+            param="scheduler",
+        )
+    return scheduler
+
+
+def _seed(seed: int | None) -> int:
+    if seed is None:
+        return secrets.randbelow(MAX_SEED + 1)
+    return _within("seed", seed, 0, MAX_SEED)
+
+
+def _strength(params: GenerationParams, card: ModelCard, steps: int) -> float | None:
+    if params.image is None:
+        return None
+    strength = params.strength
+    if strength is None:
+        strength = card.default_strength if params.mask is None else 1.0
+    if not 0 < strength <= 1:
+        raise InvalidRequest(
+            f"strength must be above 0 and at most 1, got {strength}", param="strength"
+        )
+    # diffusers runs the last int(steps * strength) steps.
+    if int(steps * strength) < 1:
+        raise InvalidRequest(
+            f"strength {strength} of num_inference_steps {steps} leaves no step to run; "
+            f"raise either until their product is at least 1",
+            param="num_inference_steps" if params.strength is None else "strength",
+        )
+    return float(strength)
+
+
+def _prepare(
+    params: GenerationParams, card: ModelCard, width: int, height: int
+) -> PrepareSpec | None:
+    if params.image is None:
+        return None
+    return PrepareSpec(
+        width=width,
+        height=height,
+        latent_factor=card.latent_factor,
+        mask_polarity=params.mask_polarity,
+    )
+
+
+def _within(name: str, value: int, low: int, high: int) -> int:
+    if not low <= value <= high:
+        raise InvalidRequest(f"{name} must be from {low} to {high}, got {shown(value)}", param=name)
+    return value

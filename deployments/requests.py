@@ -1,0 +1,142 @@
+"""What travels between rooms. Start the tour of the code here.
+
+A client's wish arrives as `GenerationParams`, in which nothing is settled. The ingress settles it
+against the model's `ModelCard` into one `GenerationRequest`: rows, each a picture to make. A
+`Row` carries everything its picture depends on, so a row can be run again anywhere and gives
+the same picture. Input images travel beside the rows as a `PreparedImage`.
+
+This module knows no Ray, no torch and no HTTP; everything in it is plain, frozen and picklable.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+OutputFormat = Literal["png", "jpeg", "webp"]
+
+MaskPolarity = Literal["transparent", "white"]
+"""Which mask pixels are to be painted: OpenAI says transparent ones, AUTOMATIC1111 white ones."""
+
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationParams:
+    """What a client asked for. `None` leaves the choice to the model's card."""
+
+    prompt: str
+    negative_prompt: str = ""
+    model: str | None = None
+    n: int = 1
+    width: int | None = None
+    height: int | None = None
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    scheduler: str | None = None
+    seed: int | None = None
+    strength: float | None = None
+    image: bytes | None = None
+    mask: bytes | None = None
+    mask_polarity: MaskPolarity = "transparent"
+    output_format: OutputFormat = "png"
+    output_compression: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One picture to make. The result is a pure function of the row and its prepared image."""
+
+    id: str
+    model: str
+    prompt: str
+    negative_prompt: str
+    width: int
+    height: int
+    num_inference_steps: int
+    guidance_scale: float
+    scheduler: str
+    """Class name of a diffusers scheduler."""
+    seed: int
+    strength: float | None
+    """How much of the input image is repainted, in (0, 1]; `None` without an input image."""
+    output_format: OutputFormat
+    output_compression: int
+    """0 to 100; JPEG and WebP quality. PNG ignores it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrepareSpec:
+    """What the diffusion deployment needs an input image to become."""
+
+    width: int
+    height: int
+    latent_factor: int
+    """Pixels per latent cell along each side."""
+    mask_polarity: MaskPolarity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreparedImage:
+    """An input image on the model's grid, ready for the autoencoder."""
+
+    pixels: NDArray[np.float32]
+    """(3, height, width), in -1..1."""
+    mask: NDArray[np.float32] | None
+    """(height, width); 1 is painted anew, 0 is kept. `None` repaints everything."""
+    latent_mask: NDArray[np.float32] | None
+    """(height / latent_factor, width / latent_factor); 1 where any covered pixel is painted."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GenerationRequest:
+    """A wish, fully resolved: from here on the answer depends on nothing else."""
+
+    rows: tuple[Row, ...]
+    image: bytes | None = None
+    mask: bytes | None = None
+    prepare: PrepareSpec | None = None
+    """Set exactly when `image` is."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageResult:
+    """One finished picture, encoded."""
+
+    row_id: str
+    content: bytes
+    output_format: OutputFormat
+    width: int
+    height: int
+    seed: int
+    model_calls: int
+    """Forwards this picture took: not its steps (20 steps of Heun are 39 calls)."""
+    queue_wait_s: float
+    run_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelCard:
+    """What a model can do; published by the diffusion deployment, kept by the ingress."""
+
+    id: str
+    created: int
+    """Unix seconds at which the model was loaded."""
+    family: str
+    default_width: int
+    default_height: int
+    size_multiple: int
+    """Width and height must be multiples of this."""
+    min_side: int
+    max_side: int
+    latent_factor: int
+    schedulers: tuple[str, ...]
+    default_scheduler: str
+    default_steps: int
+    max_steps: int
+    default_guidance: float
+    max_guidance: float
+    default_strength: float
+    max_images: int
+    """Largest `n` of one request."""

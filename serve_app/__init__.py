@@ -1,0 +1,1 @@
+"""What an operator touches: what may be configured, and how the graph is wired."""

@@ -1,0 +1,152 @@
+"""Everything a config file may say under `args`. Frozen, and checked once, at start.
+
+Each deployment has two sections: `settings`, which are its room's own, and `deployment`, which
+says how Serve runs it, in Serve's own words. Serve drops keys that it does not know in silence;
+here they are refused with a hint.
+"""
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any, get_type_hints
+
+import msgspec
+from ray.serve.config import AutoscalingConfig
+
+from deployments.diffusion.settings import DiffusionSettings
+from deployments.imaging.settings import ImagingSettings
+from deployments.ingress.settings import IngressSettings
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A part of the config: no key that it does not know, and nothing changes after start."""
+
+
+class DeploymentOptions(Section, frozen=True, kw_only=True):
+    """How Serve runs one deployment."""
+
+    num_replicas: int = 1
+    autoscaling_config: dict[str, Any] | None = None
+    """Serve's own; replaces `num_replicas`."""
+    num_cpus: float = 1.0
+    num_gpus: float = 0.0
+    """A fraction puts several replicas on one GPU; 0 needs none."""
+    max_ongoing_requests: int = 256
+    max_queued_requests: int = -1
+    """Requests that may wait at each caller; -1 sets no limit."""
+    graceful_shutdown_timeout_s: float = 60.0
+    """How long a replica that is told to stop may finish what it has."""
+    graceful_shutdown_wait_loop_s: float = 2.0
+    health_check_period_s: float = 10.0
+    health_check_timeout_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.num_replicas < 1:
+            raise ValueError(f"num_replicas is {self.num_replicas}: it must be at least 1")
+        for name in ("num_cpus", "num_gpus", "graceful_shutdown_timeout_s"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} is {getattr(self, name):g}: it must not be negative")
+        if self.num_gpus > 1 and self.num_gpus != int(self.num_gpus):
+            raise ValueError(f"num_gpus is {self.num_gpus:g}: use a fraction below 1 or whole GPUs")
+        if self.autoscaling_config is not None:
+            _refuse_unknown(self.autoscaling_config, AutoscalingConfig.model_fields)
+
+    def as_serve_options(self) -> dict[str, Any]:
+        """The keyword arguments of a Serve deployment's `.options()`."""
+        options: dict[str, Any] = {
+            name: getattr(self, name)
+            for name in self.__struct_fields__
+            if name not in ("num_cpus", "num_gpus", "autoscaling_config")
+        }
+        if self.autoscaling_config is not None:
+            del options["num_replicas"]
+            options["autoscaling_config"] = self.autoscaling_config
+        actor = {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus}
+        return {**options, "ray_actor_options": actor}
+
+
+class ModelSection(Section, frozen=True, kw_only=True):
+    """One model: its engine and the replicas that run it."""
+
+    settings: DiffusionSettings
+    deployment: DeploymentOptions = DeploymentOptions()
+
+    def __post_init__(self) -> None:
+        grace_s = self.deployment.graceful_shutdown_timeout_s
+        if grace_s <= self.settings.max_queue_s:
+            raise ValueError(
+                f"graceful_shutdown_timeout_s is {grace_s:g}: a replica that is told to stop may "
+                f"still hold max_queue_s ({self.settings.max_queue_s:g}) seconds of work; "
+                "set it above that"
+            )
+
+
+class ImagingSection(Section, frozen=True, kw_only=True):
+    """The CPU replicas that prepare input images."""
+
+    settings: ImagingSettings = ImagingSettings()
+    deployment: DeploymentOptions = DeploymentOptions()
+
+
+class IngressSection(Section, frozen=True, kw_only=True):
+    """The replicas that speak HTTP."""
+
+    settings: IngressSettings = IngressSettings()
+    deployment: DeploymentOptions = DeploymentOptions()
+
+
+class AppConfig(Section, frozen=True, kw_only=True):
+    """The whole graph."""
+
+    models: tuple[ModelSection, ...]
+    """The first is the default model of requests that name none."""
+    imaging: ImagingSection = ImagingSection()
+    ingress: IngressSection = IngressSection()
+
+    def __post_init__(self) -> None:
+        ids = [model.settings.id for model in self.models]
+        if not ids:
+            raise ValueError("models is empty: name at least one model")
+        twice = next((name for name in ids if ids.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"models has two of id {twice!r}: give each its own")
+
+
+def read_config(args: Mapping[str, Any]) -> AppConfig:
+    """`args` of a Serve config file, checked. Raises ValueError with the key, value and cure."""
+    try:
+        # strict=False: `serve run serve_app.app:build key=value` hands every value over as text.
+        return msgspec.convert(args, AppConfig, strict=False)
+    except msgspec.ValidationError as error:
+        raise ValueError(_explained(str(error))) from error
+
+
+def _explained(message: str) -> str:
+    """msgspec's message with dots for its JSON path, and a hint for an unknown key."""
+    text, _, place = message.partition(" - at `$")
+    place = place.rstrip("`").lstrip(".") or "args"
+    unknown = re.fullmatch(r"Object contains unknown field `(.*)`", text)
+    if unknown is None:
+        return f"config: {place}: {text}"
+    known = _fields_at(place)
+    return f"config: {place}: unknown key {unknown[1]!r}{_hint(unknown[1], known)}"
+
+
+def _fields_at(place: str) -> list[str]:
+    """The keys of the struct at a path like `models[0].settings`."""
+    struct: Any = AppConfig
+    for name in re.findall(r"[a-z_]+", place) if place != "args" else ():
+        hint = get_type_hints(struct)[name]
+        struct = hint.__args__[0] if hasattr(hint, "__args__") else hint
+    return list(struct.__struct_fields__)
+
+
+def _refuse_unknown(section: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    for key in section:
+        if key not in known:
+            raise ValueError(f"unknown key {key!r} in autoscaling_config{_hint(key, list(known))}")
+
+
+def _hint(key: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1)
+    return f" (did you mean {close[0]!r}?)" if close else f"; known are {', '.join(known)}"

@@ -1,0 +1,47 @@
+"""Fixtures that several test files share."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from deployments.diffusion.families.stable_diffusion import StableDiffusion
+from tests.service import Service, running_service
+from tests.tiny_model import save_tiny_model
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_torch_thread() -> None:
+    """The tiny models gain nothing from a second thread, and two test processes would fight."""
+    torch.set_num_threads(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--all", action="store_true", help="run the slow tests too")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--all"):
+        skip = pytest.mark.skip(reason="slow: scripts/test --all runs it")
+        for item in items:
+            if "slow" in item.keywords:
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Stable Diffusion with an AutoencoderKL, epsilon prediction."""
+    return save_tiny_model(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def tiny_family(tiny_folder: Path) -> StableDiffusion:
+    return StableDiffusion(str(tiny_folder), torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture(scope="session")
+def service() -> Iterator[Service]:
+    """The whole graph of configs/local.yaml on a real Ray Serve, with the embedded model."""
+    with running_service() as service:
+        yield service

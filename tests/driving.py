@@ -1,0 +1,90 @@
+"""An engine driven by the test's own thread, and rows for it."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from deployments.diffusion.engine import Engine
+from deployments.diffusion.families.family import Family
+from deployments.diffusion.settings import DiffusionSettings
+from deployments.requests import ImageResult, PreparedImage, Row
+
+
+def make_row(**changes: Any) -> Row:
+    """A row for the tiny model; 64 x 64 pixels."""
+    fields: dict[str, Any] = {
+        "id": f"row-{changes.get('seed', 0)}",
+        "model": "tiny",
+        "prompt": "a red house",
+        "negative_prompt": "",
+        "width": 64,
+        "height": 64,
+        "num_inference_steps": 6,
+        "guidance_scale": 3.0,
+        "scheduler": "DDIMScheduler",
+        "seed": 0,
+        "strength": None,
+        "output_format": "png",
+        "output_compression": 100,
+    }
+    return Row(**{**fields, **changes})
+
+
+def make_prepared(seed: int, *, masked: bool = False) -> PreparedImage:
+    """A 64 x 64 input image of smooth noise; with a mask, the right half is painted."""
+    random = np.random.default_rng(seed)
+    coarse = random.uniform(-1, 1, (3, 8, 8)).astype(np.float32)
+    mask = np.zeros((64, 64), np.float32)
+    mask[:, 32:] = 1
+    return PreparedImage(
+        pixels=np.ascontiguousarray(coarse.repeat(8, 1).repeat(8, 2)),
+        mask=mask if masked else None,
+        latent_mask=np.ascontiguousarray(mask[::8, ::8]) if masked else None,
+    )
+
+
+@contextmanager
+def driven(family: Family, **settings: Any) -> Iterator[Engine]:
+    """An engine that steps only when told to; closed at the end."""
+    engine = Engine(
+        family,
+        DiffusionSettings(**{"id": "tiny", "source": "tiny", "max_queue_s": 1e9, **settings}),
+        denoise=family.denoise,
+        lane_call_s=0.01,
+    )
+    with torch.inference_mode():
+        yield engine
+    engine.close()
+
+
+def drive(engine: Engine, futures: Sequence[Future[Any]]) -> None:
+    """Steps until every future is done."""
+    for future in futures:
+        future.add_done_callback(lambda _: engine.wake())
+
+    def settled() -> bool:
+        return all(future.done() for future in futures)
+
+    while not settled():
+        if not engine.step():
+            engine.wait_for_work(settled)
+
+
+def wait_until_waiting(engine: Engine, rows: int) -> None:
+    """Returns when `rows` rows are in the queue; they get there on the desk's thread."""
+    with engine._changed:
+        assert engine._changed.wait_for(lambda: len(engine._queue) >= rows, timeout=60)
+
+
+def pixels(result: ImageResult) -> NDArray[np.int16]:
+    """The picture, in a type whose differences do not wrap."""
+    import cv2
+
+    decoded = cv2.imdecode(np.frombuffer(result.content, np.uint8), cv2.IMREAD_COLOR_RGB)
+    assert decoded is not None
+    return decoded.astype(np.int16)

@@ -1,0 +1,109 @@
+"""Config files: complete, checked against Serve's own schema, strict about what they may say."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ray.serve.schema import ServeDeploySchema
+
+from serve_app.app import build
+from serve_app.config import AppConfig, read_config
+
+CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+
+
+def args_of(name: str) -> dict[str, Any]:
+    path = Path(__file__).parent.parent / "configs" / name
+    args: dict[str, Any] = yaml.safe_load(path.read_text())["applications"][0]["args"]
+    return args
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_serves_schema_knows_every_key(path: Path) -> None:
+    said = yaml.safe_load(path.read_text())
+    understood = ServeDeploySchema.model_validate(said).model_dump(exclude_unset=True)
+    assert _without_enums(understood) == said  # Serve drops in silence what it does not know
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_config_builds(path: Path) -> None:
+    app = build(args_of(path.name))
+    assert app._bound_deployment.name == "ingress"
+
+
+def test_sd15_is_what_the_readme_says() -> None:
+    model = read_config(args_of("sd15.yaml")).models[0]
+    options = model.deployment.as_serve_options()
+    assert options["ray_actor_options"] == {"num_cpus": 2, "num_gpus": 0.5}
+    assert "num_replicas" not in options
+    scaling = options["autoscaling_config"]
+    assert (scaling["min_replicas"], scaling["max_replicas"]) == (1, 4)
+    assert model.settings.compile == "default"
+
+
+def changed(*path: str | int, to: Any) -> dict[str, Any]:
+    args = args_of("local.yaml")
+    place: Any = args
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = to
+    return args
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ({}, ["args", "models"]),
+        ({"models": []}, ["models is empty"]),
+        (changed("model", to=[]), ["unknown key 'model'", "did you mean 'models'?"]),
+        (
+            changed("models", 0, "settings", "max_queue", to=1),
+            ["models[0].settings", "unknown key 'max_queue'", "did you mean 'max_queue_s'?"],
+        ),
+        (
+            changed("models", 0, "deployment", "num_gpu", to=1),
+            ["models[0].deployment", "did you mean 'num_gpus'?"],
+        ),
+        (
+            changed("imaging", "deployment", "autoscaling_config", to={"min_replica": 1}),
+            ["imaging.deployment", "did you mean 'min_replicas'?"],
+        ),
+        (changed("models", 0, "settings", "dtype", to="float31"), ["dtype", "float31"]),
+        (changed("models", 0, "settings", "compile", to="fast"), ["compile", "fast"]),
+        (changed("models", 0, "settings", "lane_buckets", to=[4, 2]), ["lane_buckets is (4, 2)"]),
+        (changed("models", 0, "settings", "max_queue_s", to=0), ["max_queue_s is 0"]),
+        (changed("models", 0, "settings", "max_queue_s", to=90), ["graceful_shutdown_timeout_s"]),
+        (changed("models", 0, "settings", "default_steps", to=900), ["default_steps is 900"]),
+        (changed("models", 0, "deployment", "num_gpus", to=1.5), ["num_gpus is 1.5"]),
+        (changed("models", 0, "deployment", "num_cpus", to=-1), ["num_cpus is -1"]),
+        (changed("models", 0, "deployment", "num_replicas", to=0), ["num_replicas is 0"]),
+        (changed("models", to=args_of("local.yaml")["models"] * 2), ["two of id 'embedded'"]),
+    ],
+)
+def test_a_wrong_config_is_refused_with_the_key_and_the_cure(
+    args: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(ValueError) as caught:  # noqa: PT011  the words are asserted below
+        read_config(args)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_text_values_of_the_command_line_are_understood() -> None:
+    config = read_config(changed("models", 0, "settings", "max_queue_s", to="12"))
+    assert config.models[0].settings.max_queue_s == 12
+
+
+def test_a_config_is_frozen() -> None:
+    config: AppConfig = read_config(args_of("local.yaml"))
+    with pytest.raises(AttributeError):
+        config.models[0].settings.max_queue_s = 1  # type: ignore[misc]
+
+
+def _without_enums(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_enums(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_enums(item) for item in value]
+    return getattr(value, "value", value)

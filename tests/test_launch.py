@@ -1,0 +1,117 @@
+"""`scripts/run` as a newcomer uses it, and the README's blocks, one after the other."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+
+from tests.service import ROOT, free_port
+
+README = (ROOT / "README.md").read_text()
+ENVIRONMENT = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A service started by `scripts/run`, its port, and what it said until it was ready."""
+
+    process: subprocess.Popen[str]
+    port: int
+    said: str
+
+
+def launch(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        ["scripts/run", *arguments],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def launched() -> Iterator[Launched]:
+    port = free_port()
+    process = launch("--port", str(port))
+    assert process.stdout is not None
+    said = ""
+    for line in process.stdout:
+        said += line
+        if "Ctrl-C stops everything" in line:
+            break
+    yield Launched(process, port, said)
+    process.kill()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+
+
+def test_it_says_what_it_does_and_what_to_try(launched: Launched) -> None:
+    for words in ("starting Ray", "diffusion-embedded: ready", "Stepwise is ready at", "curl "):
+        assert words in launched.said
+    assert "Traceback" not in launched.said
+
+
+def test_the_readmes_curl_gives_a_picture(launched: Launched, tmp_path: Path) -> None:
+    assert README[: README.index("curl")].count("\n") < 25
+    start, curl = blocks("bash")
+    assert start.startswith("scripts/run ")
+    told = re.search(r"curl (.*\\\n.*)\n", launched.said)
+    assert told is not None
+    told_by_readme = re.search(r"curl (.*\\\n.*)\n", curl)
+    assert told_by_readme is not None
+    assert told[1].split() == told_by_readme[1].replace("8000", str(launched.port)).split()
+    command = curl.replace("8000", str(launched.port))
+    subprocess.run(["bash", "-euc", command], cwd=tmp_path, check=True)
+    with Image.open(tmp_path / "house.png") as picture:
+        assert (picture.format, picture.size) == ("PNG", (256, 256))
+
+
+def test_a_second_service_on_the_port_is_refused_with_the_cure(launched: Launched) -> None:
+    second = launch("--port", str(launched.port))
+    said, _ = second.communicate(timeout=120)
+    assert second.returncode != 0
+    assert f"try --port {launched.port + 1}" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM])
+def test_a_signal_ends_everything_it_started(launched: Launched, number: signal.Signals) -> None:
+    started = psutil.Process(launched.process.pid).children(recursive=True)
+    assert any("raylet" in process.name() for process in started)
+    launched.process.send_signal(number)
+    said, _ = launched.process.communicate(timeout=120)
+    assert said.strip().endswith("stopped")
+    assert launched.process.returncode == 0
+    assert not [process for process in started if process.is_running()]
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(("127.0.0.1", launched.port))
+
+
+def test_an_unknown_config_is_named() -> None:
+    process = launch("--config", "configs/nowhere.yaml")
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "configs/nowhere.yaml: no such file" in said
+
+
+def test_a_wrong_config_says_the_key_and_ends(tmp_path: Path) -> None:
+    config = (ROOT / "configs" / "local.yaml").read_text()
+    wrong = tmp_path / "wrong.yaml"
+    wrong.write_text(config.replace("default_guidance", "default_guidence"))
+    process = launch("--config", str(wrong), "--port", str(free_port()))
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 1
+    assert "did you mean 'default_guidance'?" in said
+    assert "Traceback" not in said

@@ -1,0 +1,196 @@
+"""The whole graph over HTTP: ingress, imaging and the embedded model on real Ray Serve."""
+
+import base64
+import io
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from tests.bad_inputs import BAD_INPUTS
+from tests.service import Service
+
+SCHEDULERS = [
+    "EulerDiscreteScheduler",
+    "DPMSolverMultistepScheduler",
+    "UniPCMultistepScheduler",
+    "DDIMScheduler",
+]
+PROMPT = "a red house on green hills at day"
+
+
+def picture(encoded: str) -> NDArray[np.int16]:
+    image = Image.open(io.BytesIO(base64.b64decode(encoded)))
+    return np.asarray(image.convert("RGB")).astype(np.int16)
+
+
+def generate(client: httpx.Client, **body: Any) -> dict[str, Any]:
+    answer = client.post("/v1/images/generations", json={"prompt": PROMPT, **body})
+    assert answer.status_code == 200, answer.text
+    said: dict[str, Any] = answer.json()
+    return said
+
+
+def photograph(*, side: int = 300) -> Image.Image:
+    """Smooth structure plus noise, as photographs have, with a bright disc on the left."""
+    y, x = np.mgrid[0:side, 0:side] / side
+    channels = [np.sin(3 * x + y), np.cos(2 * y - x), x * y]
+    pixels = np.stack(channels, -1) * 90 + 128
+    pixels[(x - 0.25) ** 2 + (y - 0.5) ** 2 < 0.02] = (240, 220, 40)
+    pixels += np.random.default_rng(0).normal(0, 2, pixels.shape)
+    return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+
+
+def encoded(image: Image.Image, kind: str) -> bytes:
+    out = io.BytesIO()
+    image.save(out, kind)
+    return out.getvalue()
+
+
+def edit(client: httpx.Client, image: bytes, mask: bytes | None = None, **fields: str) -> Any:
+    files = {"image": ("image", image)} | ({"mask": ("mask", mask)} if mask else {})
+    form = {"prompt": PROMPT, "seed": "3", "size": "256x256", **fields}
+    answer = client.post("/v1/images/edits", data=form, files=files)
+    assert answer.status_code == 200, answer.text
+    return picture(answer.json()["data"][0]["b64_json"])
+
+
+def test_health_and_models(service: Service) -> None:
+    with service.client() as client:
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/readyz").status_code == 200
+        models = client.get("/v1/models").json()
+    assert [model["id"] for model in models["data"]] == ["embedded"]
+
+
+def test_a_picture_with_the_seed_that_made_it(service: Service) -> None:
+    with service.client() as client:
+        first = generate(client)["data"][0]
+        again = generate(client, seed=first["seed"])["data"][0]
+    assert picture(first["b64_json"]).shape == (256, 256, 3)
+    assert first["b64_json"] == again["b64_json"]
+
+
+def test_n_pictures_have_consecutive_seeds(service: Service) -> None:
+    with service.client() as client:
+        three = generate(client, n=3, seed=41, num_inference_steps=4)["data"]
+        second = generate(client, seed=42, num_inference_steps=4)["data"][0]
+    assert [each["seed"] for each in three] == [41, 42, 43]
+    difference = picture(three[1]["b64_json"]) - picture(second["b64_json"])
+    assert np.abs(difference).max() <= 1
+
+
+def test_eight_unlike_requests_share_one_running_batch(service: Service) -> None:
+    bodies = [
+        {
+            "seed": seed,
+            "num_inference_steps": steps,
+            "scheduler": SCHEDULERS[seed % 4],
+            "guidance_scale": (1.0, 3.0, 7.5)[seed % 3],
+        }
+        for seed, steps in enumerate((8, 20, 30, 50, 8, 20, 30, 50))
+    ]
+    before = service.stats()
+    with service.client() as client, ThreadPoolExecutor(8) as pool:
+        together = list(pool.map(lambda body: generate(client, **body), bodies))
+        after = service.stats()
+        alone = [generate(client, **body) for body in bodies]
+    steps = after.steps - before.steps
+    assert after.row_steps - before.row_steps == 216  # every row took its own steps
+    assert steps < 216 / 2  # and shared more than half of them
+    assert after.max_rows >= 6
+    for batched, single in zip(together, alone, strict=True):
+        difference = picture(batched["data"][0]["b64_json"]) - picture(
+            single["data"][0]["b64_json"]
+        )
+        assert np.abs(difference).max() <= 1
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
+def test_strength_says_how_much_of_the_image_stays(service: Service, kind: str) -> None:
+    image = encoded(photograph(), kind)
+    with service.client() as client:
+        slightly = edit(client, image, strength="0.3")
+        strongly = edit(client, image, strength="0.9")
+    original = np.asarray(photograph().resize((256, 256))).astype(np.int16)
+    assert np.abs(slightly - original).mean() < 0.7 * np.abs(strongly - original).mean()
+
+
+def test_a_mask_keeps_what_it_does_not_open(service: Service) -> None:
+    alpha = Image.new("L", (300, 300), 255)
+    alpha.paste(0, (150, 0, 300, 300))
+    mask = photograph().convert("RGBA")
+    mask.putalpha(alpha)
+    with service.client() as client:
+        result = edit(client, encoded(photograph(), "PNG"), encoded(mask, "PNG"), strength="0.9")
+        whole = edit(client, encoded(photograph(), "PNG"), strength="0.05")
+    left, right = slice(0, 120), slice(140, 256)
+    original = np.asarray(photograph().resize((256, 256), Image.Resampling.BOX)).astype(np.int16)
+    assert np.abs(result[:, left] - original[:, left]).mean() < 3
+    assert np.abs(result[:, right] - whole[:, right]).mean() > 10
+
+
+def test_bad_input_is_the_clients_error_and_the_service_goes_on(service: Service) -> None:
+    assert len(BAD_INPUTS) >= 40
+    with service.client() as client:
+        for case in BAD_INPUTS:
+            answer = client.post(case.path, content=case.content, headers=case.headers)
+            assert 400 <= answer.status_code < 500, f"{case.name}: {answer.status_code}"
+            error = answer.json()["error"]
+            assert set(error) == {"message", "type", "param", "code"}, case.name
+            assert error["param"] == case.param, f"{case.name}: {error}"
+        assert generate(client, num_inference_steps=2)["data"]
+
+
+def test_an_image_that_only_imaging_can_refuse_is_a_400(service: Service) -> None:
+    whole = encoded(photograph(), "PNG")
+    with service.client() as client:
+        files = {"image": ("image", whole[: len(whole) // 2])}
+        answer = client.post("/v1/images/edits", data={"prompt": PROMPT}, files=files)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "image"
+
+
+def test_a_scheduler_that_cannot_run_the_steps_is_a_400(service: Service) -> None:
+    body = {"prompt": PROMPT, "scheduler": "LCMScheduler", "num_inference_steps": 60}
+    with service.client() as client:
+        answer = client.post("/v1/images/generations", json=body)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["param"] == "scheduler"
+
+
+def test_a_client_that_goes_away_frees_its_lanes(service: Service) -> None:
+    before = service.stats()
+    body = {"prompt": PROMPT, "num_inference_steps": 150}
+    with service.client() as client:
+        client.timeout = httpx.Timeout(WAIT_FOR_ANSWER_S)
+        with pytest.raises(httpx.ReadTimeout):
+            client.post("/v1/images/generations", json=body)
+    while (after := service.stats()).cancelled == before.cancelled:
+        assert after.finished == before.finished, "the row ran on to its end"
+    assert after.running == 0
+
+
+WAIT_FOR_ANSWER_S = 1.0
+
+
+def test_kill_9_of_the_idle_diffusion_replica_needs_no_help(service: Service) -> None:
+    [replica] = replicas("diffusion-embedded")
+    replica.kill()
+    replica.wait()
+    with service.client() as client:
+        assert generate(client, num_inference_steps=2)["data"]
+    [successor] = replicas("diffusion-embedded")
+    assert successor.pid != replica.pid
+
+
+def replicas(deployment: str) -> list[psutil.Process]:
+    """Ray names a replica's process after its app and deployment."""
+    name = f"ray::ServeReplica:stepwise:{deployment}"
+    processes = psutil.process_iter(["cmdline"])
+    return [each for each in processes if name in " ".join(each.info["cmdline"] or ())]
