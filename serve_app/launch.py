@@ -44,7 +44,7 @@ def main() -> None:
     config = _read(options.config, options.port)
     host, port = config.http_options.host, config.http_options.port
     _refuse_taken_port(host, port)
-    signal.signal(signal.SIGTERM, _interrupt)
+    _stop_on_signals()
     progress = Progress()
     try:
         _start(config, progress)
@@ -87,6 +87,11 @@ def _refuse_taken_port(host: str, port: int) -> None:
             )
 
 
+def _stop_on_signals() -> None:
+    signal.signal(signal.SIGINT, _interrupt)
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
 def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
@@ -96,6 +101,7 @@ def _start(config: ServeDeploySchema, progress: Progress) -> None:
     ray.init(
         address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
     )
+    _stop_on_signals()  # ray.init puts a handler of its own in place, which aborts
     progress.say("starting Ray Serve")
     serve.start(
         proxy_location=config.proxy_location,

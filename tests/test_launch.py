@@ -36,6 +36,7 @@ def launch(*arguments: str) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
+        start_new_session=True,
     )
 
 
@@ -85,11 +86,10 @@ def test_a_second_service_on_the_port_is_refused_with_the_cure(launched: Launche
     assert f"try --port {launched.port + 1}" in said
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM])
-def test_a_signal_ends_everything_it_started(launched: Launched, number: signal.Signals) -> None:
+def test_sigterm_ends_everything_it_started(launched: Launched) -> None:
     started = psutil.Process(launched.process.pid).children(recursive=True)
     assert any("raylet" in process.name() for process in started)
-    launched.process.send_signal(number)
+    launched.process.terminate()
     said, _ = launched.process.communicate(timeout=120)
     assert said.strip().endswith("stopped")
     assert launched.process.returncode == 0
@@ -97,6 +97,21 @@ def test_a_signal_ends_everything_it_started(launched: Launched, number: signal.
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         probe.bind(("127.0.0.1", launched.port))
+
+
+def test_ctrl_c_while_it_starts_ends_everything_too() -> None:
+    process = launch("--port", str(free_port()))
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "ingress: starting" in line:
+            break
+    started = psutil.Process(process.pid).children(recursive=True)
+    assert any("raylet" in each.name() for each in started)
+    os.killpg(process.pid, signal.SIGINT)  # a terminal sends it to the whole group
+    said, _ = process.communicate(timeout=120)
+    assert said.strip().endswith("stopped"), said
+    assert "Traceback" not in said
+    assert not [each for each in started if each.is_running()]
 
 
 def test_an_unknown_config_is_named() -> None:

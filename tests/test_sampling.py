@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from deployments.diffusion.sampling import SCHEDULERS, StepTable, StepTables
-from deployments.errors import InvalidRequest, UnsupportedScheduler
+from deployments.errors import UnsupportedScheduler
 
 CONFIG = {
     "num_train_timesteps": 1000,
@@ -124,11 +124,6 @@ def test_a_scheduler_that_is_not_linear_is_refused_with_the_setting(setting: str
 def test_a_step_count_that_a_scheduler_cannot_run_is_refused() -> None:
     with pytest.raises(UnsupportedScheduler, match="LCMScheduler cannot run 60 steps"):
         StepTables(CONFIG).text_to_image("LCMScheduler", 60)
-
-
-def test_less_than_one_step_of_strength_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match=r"strength of at least 0\.05"):
-        StepTables(CONFIG).image_to_image("DDIMScheduler", 20, 0.04, inpaint=False)
 
 
 def test_tables_are_kept() -> None:

@@ -63,7 +63,7 @@ class Engine:
     def submit(self, row: Row, prepared: PreparedImage | None = None) -> Future[ImageResult]:
         """The picture to come. Cancelling the future frees the row's lanes at the next step.
 
-        The future raises UnsupportedScheduler, InvalidRequest, Requeue or GenerationFailed.
+        The future raises UnsupportedScheduler, Requeue or GenerationFailed.
         """
         future: Future[ImageResult] = Future()
         self._desk.submit(self._enqueue, row, prepared, self._clock(), future)

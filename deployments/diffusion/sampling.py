@@ -27,7 +27,7 @@ import torch
 from numpy.typing import NDArray
 from torch.overrides import TorchFunctionMode
 
-from deployments.errors import InvalidRequest, UnsupportedScheduler
+from deployments.errors import UnsupportedScheduler
 
 SCHEDULERS: Mapping[str, Mapping[str, Any]] = {
     "DDIMScheduler": {},
@@ -101,15 +101,9 @@ class StepTables:
     ) -> StepTable:
         """The table of a run begun in the middle, as diffusers' img2img and inpaint pipelines do.
 
-        Raises InvalidRequest when `strength` of `steps` is less than one step.
+        `strength` is in (0, 1], and its share of `steps` is at least one step.
         """
         run = min(int(steps * strength), steps)
-        if run < 1:
-            raise InvalidRequest(
-                f"strength {strength:g} of {steps} steps is less than one step; "
-                f"use a strength of at least {1 / steps:.3g} or more steps",
-                param="strength",
-            )
         return self._build(scheduler, steps, steps - run, inpaint and strength == 1.0)
 
     def _probe(self, name: str, steps: int, begin: int | None, from_noise: bool) -> StepTable:

@@ -1,0 +1,48 @@
+"""Lane buckets, and the denoiser compiled for them."""
+
+import numpy as np
+import pytest
+import torch
+
+from deployments.diffusion.compiled import bucketed
+from deployments.diffusion.families.stable_diffusion import StableDiffusion
+from deployments.diffusion.loading import load_engine
+from deployments.diffusion.settings import DiffusionSettings
+from tests.driving import drive, driven, make_row, pixels
+
+
+@pytest.mark.parametrize(("lanes", "seen"), [(1, 2), (2, 2), (3, 4), (4, 4)])
+def test_lanes_are_padded_to_the_next_bucket(lanes: int, seen: int) -> None:
+    shapes = []
+
+    def denoise(
+        latents: torch.Tensor, timesteps: torch.Tensor, text: dict[str, torch.Tensor]
+    ) -> torch.Tensor:
+        shapes.append((len(latents), len(timesteps), len(text["a"])))
+        return latents + timesteps.reshape(-1, 1, 1, 1) + text["a"].reshape(-1, 1, 1, 1)
+
+    latents = torch.arange(float(lanes)).reshape(-1, 1, 1, 1)
+    timesteps, text = torch.arange(float(lanes)) * 10, {"a": torch.arange(float(lanes)) * 100}
+    output = bucketed(denoise, (2, 4))(latents, timesteps, text)  # type: ignore[arg-type]
+    assert shapes == [(seen, seen, seen)]
+    assert output.flatten().tolist() == [111.0 * lane for lane in range(lanes)]
+
+
+@pytest.mark.slow
+def test_a_compiled_engine_gives_the_same_pictures(tiny_family: StableDiffusion) -> None:
+    source = tiny_family._pipeline.config._name_or_path
+    with torch.inference_mode():
+        engine, card = load_engine(
+            DiffusionSettings(
+                id="tiny", source=source, device="cpu", compile="default", lane_buckets=(2, 4)
+            )
+        )
+        compiled = [engine.submit(make_row(seed=seed, guidance_scale=1.0)) for seed in range(3)]
+        drive(engine, compiled)
+        engine.close()
+    with driven(tiny_family) as engine:
+        eager = [engine.submit(make_row(seed=seed, guidance_scale=1.0)) for seed in range(3)]
+        drive(engine, eager)
+    assert card.default_width == 64
+    for one, other in zip(compiled, eager, strict=True):
+        assert np.abs(pixels(one.result()) - pixels(other.result())).max() <= 1

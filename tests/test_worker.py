@@ -1,0 +1,56 @@
+"""The engine on its own thread, loaded from a folder as a replica loads it."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from deployments.diffusion.settings import DiffusionSettings
+from deployments.diffusion.worker import EngineWorker
+from tests.driving import make_row
+
+
+def settings(folder: Path, **changes: object) -> DiffusionSettings:
+    fields = {"id": "tiny", "source": str(folder), "device": "cpu", "threads": 1, **changes}
+    return DiffusionSettings(**fields)  # type: ignore[arg-type]
+
+
+def test_it_loads_warms_up_and_answers(tiny_folder: Path) -> None:
+    with EngineWorker(settings(tiny_folder)) as worker:
+        card = worker.card
+        assert (card.default_width, card.min_side, card.max_side) == (64, 32, 128)
+        assert (card.size_multiple, card.latent_factor) == (8, 8)
+        assert card.default_scheduler == "DDIMScheduler"
+        futures = [worker.engine.submit(make_row(seed=seed)) for seed in range(4)]
+        assert [future.result(timeout=60).seed for future in futures] == [0, 1, 2, 3]
+        assert worker.alive()
+    assert not worker.alive()
+
+
+def test_a_row_in_flight_is_answered_when_the_worker_closes(tiny_folder: Path) -> None:
+    with EngineWorker(settings(tiny_folder)) as worker:
+        future = worker.engine.submit(make_row(num_inference_steps=150))
+    assert future.done()
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"default_scheduler": "EulerScheduler"}, "default_scheduler is 'EulerScheduler'"),
+        pytest.param(
+            {"device": "cuda"},
+            "sees no GPU; give the replica a GPU",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here"),
+        ),
+    ],
+)
+def test_what_cannot_start_says_why(
+    tiny_folder: Path, changes: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ValueError, match=words):
+        EngineWorker(settings(tiny_folder, **changes))
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="nowhere"):
+        EngineWorker(settings(tmp_path / "nowhere"))
