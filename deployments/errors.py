@@ -51,4 +51,8 @@ class Requeue(StepwiseError):
 
 
 class GenerationFailed(StepwiseError):
-    """The row itself failed on the device: its latents stopped being numbers, or memory ran out."""
+    """The row itself cannot be made: its latents stopped being numbers. It would fail again."""
+
+
+class EngineFailed(StepwiseError):
+    """The row was lost through no fault of its own: a fault on the device, or a shutdown."""

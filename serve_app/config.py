@@ -25,9 +25,10 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class DeploymentOptions(Section, frozen=True, kw_only=True):
     """How Serve runs one deployment."""
 
-    num_replicas: int = 1
+    num_replicas: int | None = None
+    """1 where neither this nor `autoscaling_config` is given."""
     autoscaling_config: dict[str, Any] | None = None
-    """Serve's own; replaces `num_replicas`."""
+    """Serve's own."""
     num_cpus: float = 1.0
     num_gpus: float = 0.0
     """A fraction puts several replicas on one GPU; 0 needs none."""
@@ -41,25 +42,28 @@ class DeploymentOptions(Section, frozen=True, kw_only=True):
     health_check_timeout_s: float = 30.0
 
     def __post_init__(self) -> None:
-        if self.num_replicas < 1:
+        if self.num_replicas is not None and self.num_replicas < 1:
             raise ValueError(f"num_replicas is {self.num_replicas}: it must be at least 1")
+        if self.autoscaling_config is not None:
+            _refuse_unknown(self.autoscaling_config, AutoscalingConfig.model_fields)
+        if self.num_replicas is not None and self.autoscaling_config is not None:
+            raise ValueError("num_replicas and autoscaling_config are both given: keep one")
         for name in ("num_cpus", "num_gpus", "graceful_shutdown_timeout_s"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name):g}: it must not be negative")
         if self.num_gpus > 1 and self.num_gpus != int(self.num_gpus):
             raise ValueError(f"num_gpus is {self.num_gpus:g}: use a fraction below 1 or whole GPUs")
-        if self.autoscaling_config is not None:
-            _refuse_unknown(self.autoscaling_config, AutoscalingConfig.model_fields)
 
     def as_serve_options(self) -> dict[str, Any]:
         """The keyword arguments of a Serve deployment's `.options()`."""
         options: dict[str, Any] = {
             name: getattr(self, name)
             for name in self.__struct_fields__
-            if name not in ("num_cpus", "num_gpus", "autoscaling_config")
+            if name not in ("num_cpus", "num_gpus", "num_replicas", "autoscaling_config")
         }
-        if self.autoscaling_config is not None:
-            del options["num_replicas"]
+        if self.autoscaling_config is None:
+            options["num_replicas"] = self.num_replicas or 1
+        else:
             options["autoscaling_config"] = self.autoscaling_config
         actor = {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus}
         return {**options, "ray_actor_options": actor}
@@ -92,7 +96,7 @@ class IngressSection(Section, frozen=True, kw_only=True):
     """The replicas that speak HTTP."""
 
     settings: IngressSettings = IngressSettings()
-    deployment: DeploymentOptions = DeploymentOptions()
+    deployment: DeploymentOptions = DeploymentOptions(graceful_shutdown_timeout_s=120.0)
 
 
 class AppConfig(Section, frozen=True, kw_only=True):
@@ -110,6 +114,26 @@ class AppConfig(Section, frozen=True, kw_only=True):
         twice = next((name for name in ids if ids.count(name) > 1), None)
         if twice is not None:
             raise ValueError(f"models has two of id {twice!r}: give each its own")
+        self._check_grace()
+        self._check_megapixels()
+
+    def _check_grace(self) -> None:
+        grace_s = self.ingress.deployment.graceful_shutdown_timeout_s
+        longest = max(self.models, key=lambda m: m.deployment.graceful_shutdown_timeout_s)
+        longest_s = longest.deployment.graceful_shutdown_timeout_s
+        if grace_s < longest_s:
+            raise ValueError(
+                f"ingress graceful_shutdown_timeout_s is {grace_s:g}: its requests may take the "
+                f"{longest_s:g} seconds of model {longest.settings.id!r}; set it to at least that"
+            )
+
+    def _check_megapixels(self) -> None:
+        passed, taken = self.ingress.settings.max_megapixels, self.imaging.settings.max_megapixels
+        if passed > taken:
+            raise ValueError(
+                f"ingress max_megapixels is {passed:g} and imaging's {taken:g}: imaging would "
+                "refuse what the ingress lets through; set imaging's to at least the ingress's"
+            )
 
 
 def read_config(args: Mapping[str, Any]) -> AppConfig:

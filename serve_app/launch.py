@@ -19,6 +19,7 @@ from typing import Any, NoReturn
 import psutil
 import ray
 import yaml
+from pydantic import ValidationError
 from ray import serve
 from ray.serve.schema import ServeDeploySchema
 
@@ -62,7 +63,8 @@ def main() -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="scripts/run", description="Start Stepwise here.")
-    parser.add_argument("--config", type=Path, default=Path("configs/local.yaml"))
+    local = Path(__file__).parent.parent / "configs" / "local.yaml"
+    parser.add_argument("--config", type=Path, default=local)
     parser.add_argument("--port", type=int, help="instead of the config's")
     return parser.parse_args()
 
@@ -70,7 +72,10 @@ def _options() -> argparse.Namespace:
 def _read(path: Path, port: int | None) -> ServeDeploySchema:
     if not path.is_file():
         sys.exit(f"--config {path}: no such file")
-    config = ServeDeploySchema.model_validate(yaml.safe_load(path.read_text()))
+    try:
+        config = ServeDeploySchema.model_validate(yaml.safe_load(path.read_text()))
+    except (yaml.YAMLError, ValidationError) as error:
+        sys.exit(f"--config {path}: {error}")
     if port is not None:
         config.http_options.port = port
     return config
@@ -116,7 +121,7 @@ def _start(config: ServeDeploySchema, progress: Progress) -> None:
             module, _, attribute = app.import_path.partition(":")
             build: Any = getattr(importlib.import_module(module), attribute)
             serve.run(build(app.args), name=app.name, route_prefix=app.route_prefix)
-    except ValueError as error:
+    except (ValueError, ImportError, AttributeError) as error:
         raise RuntimeError(str(error)) from error
     finally:
         settled.set()
@@ -144,7 +149,7 @@ _STATES = {"UPDATING": "starting", "HEALTHY": "ready"}
 
 
 def _ready(host: str, port: int) -> str:
-    url = f"http://{host}:{port}"
+    url = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
     return f"""
 Stepwise is ready at {url}
 Logs: /tmp/ray/session_latest/logs/serve

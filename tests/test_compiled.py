@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from deployments.diffusion.compiled import bucketed
 from deployments.diffusion.families.stable_diffusion import StableDiffusion
@@ -37,12 +38,15 @@ def test_a_compiled_engine_gives_the_same_pictures(tiny_family: StableDiffusion)
                 id="tiny", source=source, device="cpu", compile="default", lane_buckets=(2, 4)
             )
         )
+        warm = counters["stats"]["unique_graphs"]
         compiled = [engine.submit(make_row(seed=seed, guidance_scale=1.0)) for seed in range(3)]
         drive(engine, compiled)
         engine.close()
+    assert warm == 2  # one graph for each bucket, and none later
+    assert counters["stats"]["unique_graphs"] == warm
     with driven(tiny_family) as engine:
         eager = [engine.submit(make_row(seed=seed, guidance_scale=1.0)) for seed in range(3)]
         drive(engine, eager)
-    assert card.default_width == 64
+    assert (card.min_side, card.default_width, card.max_side) == (64, 64, 64)
     for one, other in zip(compiled, eager, strict=True):
         assert np.abs(pixels(one.result()) - pixels(other.result())).max() <= 1

@@ -78,6 +78,15 @@ def changed(*path: str | int, to: Any) -> dict[str, Any]:
         (changed("models", 0, "deployment", "num_gpus", to=1.5), ["num_gpus is 1.5"]),
         (changed("models", 0, "deployment", "num_cpus", to=-1), ["num_cpus is -1"]),
         (changed("models", 0, "deployment", "num_replicas", to=0), ["num_replicas is 0"]),
+        (
+            changed("models", 0, "deployment", "autoscaling_config", to={"min_replicas": 1}),
+            ["num_replicas and autoscaling_config"],
+        ),
+        (changed("models", 0, "settings", "id", to="a#b"), ["id is 'a#b'"]),
+        (changed("models", 0, "settings", "max_queue_s", to=float("nan")), ["max_queue_s is nan"]),
+        (changed("models", 0, "settings", "default_guidance", to=-1), ["default_guidance is -1"]),
+        (changed("ingress", "deployment", "graceful_shutdown_timeout_s", to=9), ["'embedded'"]),
+        (changed("ingress", "settings", "max_megapixels", to=99), ["max_megapixels is 99"]),
         (changed("models", to=args_of("local.yaml")["models"] * 2), ["two of id 'embedded'"]),
     ],
 )
@@ -88,6 +97,16 @@ def test_a_wrong_config_is_refused_with_the_key_and_the_cure(
         read_config(args)
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("written", "mode"),
+    [("off", None), ("'off'", None), ("default", "default"), ("max-autotune", "max-autotune")],
+)
+def test_compile_modes_as_yaml_reads_them(written: str, mode: str | None) -> None:
+    value = yaml.safe_load(written)  # a bare off is false
+    config = read_config(changed("models", 0, "settings", "compile", to=value))
+    assert config.models[0].settings.compile_mode == mode
 
 
 def test_text_values_of_the_command_line_are_understood() -> None:

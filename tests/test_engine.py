@@ -14,7 +14,7 @@ from diffusers import (
 
 from deployments.diffusion.families.stable_diffusion import StableDiffusion
 from deployments.diffusion.sampling import SCHEDULERS
-from deployments.errors import GenerationFailed, Requeue, UnsupportedScheduler
+from deployments.errors import EngineFailed, GenerationFailed, Requeue, UnsupportedScheduler
 from deployments.requests import PreparedImage, Row
 from tests.driving import drive, driven, make_prepared, make_row, pixels, wait_until_waiting
 
@@ -203,28 +203,90 @@ def test_what_a_row_cannot_do_is_its_own_error(tiny_family: StableDiffusion) -> 
             bad.result()
 
 
-def test_a_step_that_raises_fails_its_rows_and_the_engine_goes_on(
-    tiny_family: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+class Faulty:
+    """Stands before one of the family's methods and raises while `error` is set."""
+
+    def __init__(self, method: Any) -> None:
+        self._method = method
+        self.error: Exception | None = None
+
+    def __call__(self, *arguments: Any) -> Any:
+        if self.error is not None:
+            raise self.error
+        return self._method(*arguments)
+
+
+@pytest.fixture(params=["encode_prompts", "denoise", "decode"])
+def faulty(
+    request: pytest.FixtureRequest,
+    tiny_family: StableDiffusion,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Faulty:
+    """Each stage of the engine's step in turn."""
+    faulty = Faulty(getattr(tiny_family, request.param))
+    monkeypatch.setattr(tiny_family, request.param, faulty)
+    return faulty
+
+
+def test_a_fault_fails_its_rows_and_the_engine_goes_on(
+    tiny_family: StableDiffusion, faulty: Faulty
 ) -> None:
-    broken = {"on": True}
-    denoise = tiny_family.denoise
-
-    def sometimes(*arguments: Any) -> torch.Tensor:
-        if broken["on"]:
-            raise RuntimeError("the device said no")
-        return denoise(*arguments)
-
-    monkeypatch.setattr(tiny_family, "denoise", sometimes)
-    with driven(tiny_family) as engine:
-        fails = engine.submit(make_row(seed=1))
-        drive(engine, [fails])
-        with pytest.raises(GenerationFailed, match="RuntimeError: the device said no"):
-            fails.result()
-        broken["on"] = False
+    with driven(tiny_family, lane_buckets=(1, 2, 4, 8, 16)) as engine:
+        faulty.error = torch.OutOfMemoryError("/secret/path: out of memory")
+        fail = [engine.submit(make_row(seed=seed)) for seed in range(6)]  # decoded four at a time
+        wait_until_waiting(engine, 6)
+        drive(engine, fail)
+        for future in fail:
+            with pytest.raises(EngineFailed, match="was lost through a fault here") as caught:
+                future.result()
+            assert "secret" not in str(caught.value)
+        faulty.error = None
         works = engine.submit(make_row(seed=1))
         drive(engine, [works])
         assert works.result().model_calls == 6
-        assert engine.stats().running == 0
+        stats = engine.stats()
+        assert (stats.failed, stats.finished, stats.running) == (6, 1, 0)
+
+
+def test_newcomers_that_fail_leave_the_running_rows_alone(
+    tiny_family: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faulty = Faulty(tiny_family.encode_prompts)
+    monkeypatch.setattr(tiny_family, "encode_prompts", faulty)
+    with driven(tiny_family) as engine:
+        runs = engine.submit(make_row(seed=1))
+        wait_until_waiting(engine, 1)
+        engine.step()
+        faulty.error = RuntimeError("no memory for the newcomer")
+        fails = engine.submit(make_row(seed=2, prompt="never seen"))
+        wait_until_waiting(engine, 1)
+        drive(engine, [runs, fails])
+        assert runs.result().seed == 1
+        assert isinstance(fails.exception(), EngineFailed)
+
+
+def test_a_fault_of_the_accelerator_ends_the_engine_and_answers_everyone(
+    tiny_family: StableDiffusion, faulty: Faulty
+) -> None:
+    faulty.error = torch.AcceleratorError("an illegal memory access")
+    with driven(tiny_family) as engine:
+        future = engine.submit(make_row(seed=1, num_inference_steps=1))
+        wait_until_waiting(engine, 1)
+        with pytest.raises(torch.AcceleratorError):
+            engine.step()
+        assert isinstance(future.exception(), EngineFailed)
+
+
+def test_many_sizes_share_one_capacity(tiny_family: StableDiffusion) -> None:
+    with driven(tiny_family, lane_buckets=(1, 2, 4)) as engine:
+        futures = [engine.submit(make_row(seed=w, width=w, height=64)) for w in (32, 64, 96, 128)]
+        wait_until_waiting(engine, 4)
+        while not all(future.done() for future in futures):
+            assert engine.stats().running <= 2
+            if not engine.step():
+                break
+        drive(engine, futures)
+        assert [future.result().width for future in futures] == [32, 64, 96, 128]
 
 
 def test_a_row_of_nan_fails_alone(
@@ -262,5 +324,7 @@ def test_closing_fails_what_still_waits(tiny_family: StableDiffusion) -> None:
     with driven(tiny_family) as engine:
         future = engine.submit(make_row())
         wait_until_waiting(engine, 1)
-    with pytest.raises(GenerationFailed, match="shutting down"):
+    with pytest.raises(EngineFailed, match="shutting down"):
         future.result()
+    with pytest.raises(EngineFailed, match="shutting down"):
+        engine.submit(make_row()).result()

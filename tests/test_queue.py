@@ -14,14 +14,14 @@ from deployments.errors import Requeue
 @dataclass(eq=False)
 class Waiting:
     calls_left: int = 20
-    lanes: int = 2
+    weight: float = 2
     key: str = "a"
     submitted_s: float = 0.0
     gone: bool = False
 
 
-def queue(*rows: Waiting, max_queue_s: float = 1e9) -> StepQueue[Any]:
-    made: StepQueue[Any] = StepQueue(max_queue_s=max_queue_s, lane_call_s=0.01)
+def queue(*rows: Waiting, max_queue_s: float = 1e9, max_lanes: int = 8) -> StepQueue[Any]:
+    made: StepQueue[Any] = StepQueue(max_queue_s=max_queue_s, max_lanes=max_lanes, lane_call_s=0.01)
     for row in rows:
         made.push(row)
     return made
@@ -29,29 +29,35 @@ def queue(*rows: Waiting, max_queue_s: float = 1e9) -> StepQueue[Any]:
 
 def test_fewest_calls_left_go_first() -> None:
     long, short = Waiting(calls_left=50), Waiting(calls_left=8)
-    assert queue(long, short).admit("a", room=2, now_s=0) == [short]
+    assert queue(long, short).admit(running=6, now_s=0) == [short]
 
 
 def test_waiting_makes_a_long_row_urgent() -> None:
     long, short = Waiting(calls_left=50), Waiting(calls_left=8, submitted_s=15.0)
     assert (50 - 8) / AGEING_CALLS_PER_S < 15
-    assert queue(long, short).admit("a", room=2, now_s=15.0) == [long]
+    assert queue(long, short).admit(running=6, now_s=15.0) == [long]
 
 
 def test_a_narrow_row_does_not_overtake_a_wide_one_that_does_not_fit() -> None:
-    wide, narrow = Waiting(calls_left=1), Waiting(calls_left=2, lanes=1)
+    wide, narrow = Waiting(calls_left=1), Waiting(calls_left=2, weight=1)
     rows = queue(wide, narrow)
-    assert rows.admit("a", room=1, now_s=0) == []
-    assert rows.admit("a", room=3, now_s=0) == [wide, narrow]
+    assert rows.admit(running=7, now_s=0) == []
+    assert rows.admit(running=5, now_s=0) == [wide, narrow]
 
 
-def test_keys_take_turns() -> None:
-    rows = queue(Waiting(key="a"), Waiting(key="b"))
-    assert {rows.next_key(()) for _ in range(2)} == {"a", "b"}
-    rows.admit("a", room=8, now_s=0)
-    rows.admit("b", room=8, now_s=0)
+def test_a_row_wider_than_the_capacity_runs_alone() -> None:
+    huge, small = Waiting(calls_left=1, weight=32), Waiting(calls_left=2)
+    rows = queue(huge, small)
+    assert rows.admit(running=2, now_s=0) == []
+    assert rows.admit(running=0, now_s=0) == [huge]
+    assert rows.admit(running=32, now_s=0) == []
+
+
+def test_running_keys_take_turns() -> None:
+    rows = queue()
     assert rows.next_key(()) is None
     assert [rows.next_key(["a", "b"]) for _ in range(4)] in (["a", "b"] * 2, ["b", "a"] * 2)
+    assert rows.next_key(["a", "b", "c"]) == "c"
 
 
 def test_past_the_bound_a_row_is_requeued_with_the_pending_seconds() -> None:
@@ -72,14 +78,15 @@ def test_gone_rows_are_taken_out() -> None:
     rows = queue(here, gone)
     gone.gone = True
     assert rows.drop_gone() == [gone]
-    assert rows.admit("a", room=8, now_s=0) == [here]
+    assert rows.take_all() == [here]
+    assert len(rows) == 0
 
 
 ROWS = st.lists(
     st.builds(
         Waiting,
         calls_left=st.integers(1, 150),
-        lanes=st.sampled_from([1, 2]),
+        weight=st.sampled_from([1, 2, 4.5, 20]),
         key=st.sampled_from("abc"),
         submitted_s=st.floats(0, 100),
     ),
@@ -87,16 +94,15 @@ ROWS = st.lists(
 )
 
 
-@given(rows=ROWS, room=st.integers(2, 16))
-def test_every_row_comes_out_once_and_room_is_never_exceeded(
-    rows: list[Waiting], room: int
+@given(rows=ROWS, max_lanes=st.integers(2, 16))
+def test_every_row_comes_out_once_and_capacity_is_never_exceeded(
+    rows: list[Waiting], max_lanes: int
 ) -> None:
-    waiting = queue(*rows)
+    waiting = queue(*rows, max_lanes=max_lanes)
     out: list[Waiting] = []
-    while (key := waiting.next_key(())) is not None:
-        admitted = waiting.admit(key, room=room, now_s=100.0)
+    while len(waiting):
+        admitted = waiting.admit(running=0, now_s=100.0)
         assert admitted
-        assert sum(row.lanes for row in admitted) <= room
-        assert all(row.key == key for row in admitted)
+        assert len(admitted) == 1 or sum(row.weight for row in admitted) <= max_lanes
         out += admitted
     assert sorted(map(id, out)) == sorted(map(id, rows))

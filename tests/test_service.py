@@ -2,6 +2,9 @@
 
 import base64
 import io
+import json
+import socket
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -95,15 +98,13 @@ def test_eight_unlike_requests_share_one_running_batch(service: Service) -> None
         }
         for seed, steps in enumerate((8, 20, 30, 50, 8, 20, 30, 50))
     ]
-    before = service.stats()
     with service.client() as client, ThreadPoolExecutor(8) as pool:
+        alone = [generate(client, **body) for body in bodies]
+        before = service.stats()
         together = list(pool.map(lambda body: generate(client, **body), bodies))
         after = service.stats()
-        alone = [generate(client, **body) for body in bodies]
-    steps = after.steps - before.steps
     assert after.row_steps - before.row_steps == 216  # every row took its own steps
-    assert steps < 216 / 2  # and shared more than half of them
-    assert after.max_rows >= 6
+    assert after.steps - before.steps < 216 / 2  # and shared more than half of them
     for batched, single in zip(together, alone, strict=True):
         difference = picture(batched["data"][0]["b64_json"]) - picture(
             single["data"][0]["b64_json"]
@@ -166,17 +167,22 @@ def test_a_scheduler_that_cannot_run_the_steps_is_a_400(service: Service) -> Non
 
 def test_a_client_that_goes_away_frees_its_lanes(service: Service) -> None:
     before = service.stats()
-    body = {"prompt": PROMPT, "num_inference_steps": 150}
-    with service.client() as client:
-        client.timeout = httpx.Timeout(WAIT_FOR_ANSWER_S)
-        with pytest.raises(httpx.ReadTimeout):
-            client.post("/v1/images/generations", json=body)
-    while (after := service.stats()).cancelled == before.cancelled:
-        assert after.finished == before.finished, "the row ran on to its end"
-    assert after.running == 0
+    body = json.dumps({"prompt": PROMPT, "num_inference_steps": 150, "n": 8}).encode()
+    head = (
+        "POST /v1/images/generations HTTP/1.1\r\nHost: here\r\nContent-Type: application/json\r\n"
+    )
+    address = service.url.removeprefix("http://").split(":")
+    with socket.create_connection((address[0], int(address[1]))) as connection:
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        until(lambda: service.stats().running == 8)
+    until(lambda: service.stats().cancelled == before.cancelled + 8)
+    assert service.stats().running == 0
+    assert service.stats().finished == before.finished
 
 
-WAIT_FOR_ANSWER_S = 1.0
+def until(condition: Callable[[], bool]) -> None:
+    """Asks again and again; each question takes a round trip of some milliseconds."""
+    assert any(condition() for _ in range(5000)), "it did not come to that"
 
 
 def test_kill_9_of_the_idle_diffusion_replica_needs_no_help(service: Service) -> None:

@@ -7,6 +7,7 @@ import torch
 
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.worker import EngineWorker
+from deployments.errors import EngineFailed
 from tests.driving import make_row
 
 
@@ -23,8 +24,35 @@ def test_it_loads_warms_up_and_answers(tiny_folder: Path) -> None:
         assert card.default_scheduler == "DDIMScheduler"
         futures = [worker.engine.submit(make_row(seed=seed)) for seed in range(4)]
         assert [future.result(timeout=60).seed for future in futures] == [0, 1, 2, 3]
-        assert worker.alive()
-    assert not worker.alive()
+        worker.check()
+    with pytest.raises(RuntimeError, match="thread has died"):
+        worker.check()
+
+
+def test_a_dead_thread_answers_everyone_and_says_so(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with EngineWorker(settings(tiny_folder)) as worker:
+
+        def illegal(*arguments: object) -> torch.Tensor:
+            raise torch.AcceleratorError("an illegal memory access")
+
+        monkeypatch.setattr(worker.engine, "_denoise", illegal)
+        lost = worker.engine.submit(make_row())
+        assert isinstance(lost.exception(timeout=60), EngineFailed)
+        worker._thread.join(timeout=60)
+        late = worker.engine.submit(make_row())
+        assert isinstance(late.exception(timeout=60), EngineFailed)
+        with pytest.raises(RuntimeError, match="thread has died"):
+            worker.check()
+    assert "the engine's thread died" in caplog.text
+
+
+def test_a_step_that_hangs_is_unhealthy(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with EngineWorker(settings(tiny_folder, stalled_after_s=5)) as worker:
+        monkeypatch.setattr(worker.engine, "step_age_s", lambda: 6.0)
+        with pytest.raises(RuntimeError, match="a step has taken 6 s; stalled_after_s is 5"):
+            worker.check()
 
 
 def test_a_row_in_flight_is_answered_when_the_worker_closes(tiny_folder: Path) -> None:

@@ -45,54 +45,71 @@ class Kept:
 class Batch:
     """Rows that share a forward."""
 
+    _state: torch.Tensor
+    """(B, K, C, h, w), K as in the widest table of the batch."""
+    _conditioning: Conditioning
+    _guided_rows: torch.Tensor
+    _guidance: torch.Tensor
+
     def __init__(self, denoise: Denoise, device: torch.device) -> None:
         self._denoise = denoise
         self._device = device
         self.members: list[Member] = []
-        self._state = torch.zeros(0)
-        self._conditioning: Conditioning = {}
+        self._restack([])
 
     @property
     def lanes(self) -> int:
         """Lanes of the next forward."""
         return sum(member.run.lanes for member in self.members)
 
+    @property
+    def weight(self) -> float:
+        """What the members take of the engine's capacity."""
+        return sum(member.run.weight for member in self.members)
+
     def join(self, newcomers: Sequence[Member]) -> None:
         """The newcomers are in the next step."""
-        if newcomers:
-            self._restack([*self.members, *newcomers])
+        self._restack([*self.members, *newcomers])
 
     def leave(self, leaving: Callable[[Run], bool]) -> list[Member]:
         """Takes out the members for whose run `leaving` is true."""
-        out = [member for member in self.members if leaving(member.run)]
+        out: list[Member] = []
+        stay: list[Member] = []
+        for member in self.members:  # asked once each: another thread may cancel in between
+            (out if leaving(member.run) else stay).append(member)
         if out:
-            self._restack([member for member in self.members if not leaving(member.run)])
+            self._restack(stay)
         return out
 
     def step(self) -> None:
         """One model call for every member, each by its own table."""
+        scales, timesteps = self._column("scales"), self._column("timesteps").flatten()
+        matrices, noise = self._matrices(), self._noise()
         sample = self._state[:, 0]
-        output = self._guided(self._column("scales") * sample, self._column("timesteps").flatten())
-        inputs = torch.cat([self._state, output[:, None], self._noise()[:, None]], dim=1)
+        output = self._guided(scales * sample, timesteps)
+        inputs = torch.cat([self._state, output[:, None], noise[:, None]], dim=1)
         # The latent's three axes are one to the matmul: (B, K, K + 2) @ (B, K + 2, C * h * w).
-        self._state = (self._matrices() @ inputs.flatten(2)).view_as(self._state)
+        self._state = (matrices @ inputs.flatten(2)).view_as(self._state)
         self._keep_unpainted()
         for member, state in zip(self.members, self._state, strict=True):
             member.state = state[: member.run.table.buffers]
             member.run.call += 1
 
     def _restack(self, members: list[Member]) -> None:
+        # Nothing of the batch changes before all of it is there: memory may run out in between.
+        state, conditioning = torch.zeros(0), {}
+        buffers = max((member.run.table.buffers for member in members), default=0)
+        guided = [i for i, member in enumerate(members) if member.negative is not None]
+        if members:
+            state = torch.stack([_padded(member.state, buffers) for member in members])
+            lanes = [m.conditioning for m in members] + [m.negative for m in members if m.negative]
+            conditioning = {name: torch.cat([lane[name] for lane in lanes]) for name in lanes[0]}
+        scales = [members[i].run.row.guidance_scale for i in guided]
+        guidance = torch.tensor(scales, device=self._device).reshape(-1, 1, 1, 1)
+        rows = torch.tensor(guided, dtype=torch.long, device=self._device)
+        self._state, self._conditioning = state, conditioning
+        self._guided_rows, self._guidance = rows, guidance
         self.members = members
-        if not members:
-            self._state, self._conditioning = torch.zeros(0), {}
-            return
-        self._buffers = max(member.run.table.buffers for member in members)
-        self._state = torch.stack([_padded(m.state, self._buffers) for m in members])
-        self._guided_rows = [i for i, m in enumerate(members) if m.negative is not None]
-        lanes = [m.conditioning for m in members] + [m.negative for m in members if m.negative]
-        self._conditioning = {name: torch.cat([lane[name] for lane in lanes]) for name in lanes[0]}
-        scales = [members[i].run.row.guidance_scale for i in self._guided_rows]
-        self._guidance = torch.tensor(scales, device=self._device).reshape(-1, 1, 1, 1)
 
     def _guided(self, sample: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
         """Lanes are packed: one of every row, then the second lane of the guided rows alone."""
@@ -106,10 +123,8 @@ class Batch:
             output[: len(self.members)].clone(),
             output[len(self.members) :],
         )
-        if rows:
-            away = conditional[rows] - unconditional
-            conditional[rows] = unconditional + self._guidance * away
-        return conditional
+        away = conditional[rows] - unconditional
+        return conditional.index_copy_(0, rows, unconditional + self._guidance * away)
 
     def _column(self, name: str) -> torch.Tensor:
         """This call's value of a per-call table column, one per row: (B, 1, 1, 1)."""
@@ -118,7 +133,7 @@ class Batch:
 
     def _matrices(self) -> torch.Tensor:
         """(B, K, K + 2): every row's matrix, spread to the widest state of the batch."""
-        width = self._buffers
+        width = self._state.shape[1]
         matrices = np.zeros((len(self.members), width, width + 2), np.float32)
         for matrix, member in zip(matrices, self.members, strict=True):
             own = member.run.table.matrices[member.run.call]
@@ -128,12 +143,12 @@ class Batch:
 
     def _noise(self) -> torch.Tensor:
         """(B, C, h, w); zeros for rows whose scheduler does not draw at this call."""
-        noise = torch.zeros_like(self._state[:, 0], device="cpu")
+        noise = torch.zeros_like(self._state[:, 0])
         for i, member in enumerate(self.members):
             index = member.run.noise.step_index[member.run.call]
             if index >= 0:
-                noise[i] = member.run.noise.steps[index]
-        return noise.to(self._device)
+                noise[i] = member.run.noise.steps[index].to(self._device)
+        return noise
 
     def _keep_unpainted(self) -> None:
         """Sets the unpainted region of every masked row back to its image at this call's noise."""

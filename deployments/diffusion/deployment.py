@@ -32,9 +32,8 @@ class Diffusion:
         return self._worker.engine.stats()
 
     def check_health(self) -> None:
-        """Raises when the engine's thread has died; it never touches the device."""
-        if not self._worker.alive():
-            raise RuntimeError("the engine's thread has died; its log line says why")
+        """Raises when the engine has died or its step hangs; it never touches the device."""
+        self._worker.check()
 
     def __del__(self) -> None:
         if hasattr(self, "_worker"):  # the constructor may have raised

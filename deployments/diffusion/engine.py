@@ -13,17 +13,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 
-from deployments.diffusion.batch import Batch, Denoise
+import torch
+
+from deployments.diffusion.batch import Batch, Denoise, Member
+from deployments.diffusion.desk import Desk
 from deployments.diffusion.families.family import Family
-from deployments.diffusion.finish import Finisher
+from deployments.diffusion.finish import DECODED_AT_ONCE, Finisher
 from deployments.diffusion.newcomers import Encoder
-from deployments.diffusion.noise import draw_noise
 from deployments.diffusion.queue import StepQueue
-from deployments.diffusion.run import BatchKey, Run
-from deployments.diffusion.sampling import StepTables
+from deployments.diffusion.run import BatchKey, Run, answer
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.stats import EngineStats
-from deployments.errors import GenerationFailed, Requeue, StepwiseError
+from deployments.errors import EngineFailed, Requeue, StepwiseError
 from deployments.requests import ImageResult, PreparedImage, Row
 
 logger = logging.getLogger(__name__)
@@ -42,31 +43,39 @@ class Engine:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`lane_call_s` is the measured cost of one lane of one model call, in seconds."""
-        self._family = family
-        self._settings = settings
         self._denoise = denoise
+        self._device = family.device
         self._clock = clock
-        self._tables = StepTables(family.scheduler_config)
         self._queue: StepQueue[Run] = StepQueue(
-            max_queue_s=settings.max_queue_s, lane_call_s=lane_call_s
+            max_queue_s=settings.max_queue_s,
+            max_lanes=settings.max_lanes,
+            lane_call_s=lane_call_s,
         )
         self._batches: dict[BatchKey, Batch] = {}
+        self._desk = Desk(family)
         self._encoder = Encoder(family)
         self._finisher = Finisher(family, settings.codec_threads, clock)
         self._changed = threading.Condition()
-        # Tables and noise are settled off the engine's thread, in the order of arrival.
-        self._desk = ThreadPoolExecutor(1, thread_name_prefix="stepwise-desk")
+        self._arrivals = ThreadPoolExecutor(1, thread_name_prefix="stepwise-desk")
+        self._arriving = 0
         self._stats = EngineStats()
+        self._step_begun_s: float | None = None
+        self._closed: EngineFailed | None = None
 
     # Any thread
 
     def submit(self, row: Row, prepared: PreparedImage | None = None) -> Future[ImageResult]:
         """The picture to come. Cancelling the future frees the row's lanes at the next step.
 
-        The future raises UnsupportedScheduler, Requeue or GenerationFailed.
+        The future raises UnsupportedScheduler, Requeue, GenerationFailed or EngineFailed.
         """
         future: Future[ImageResult] = Future()
-        self._desk.submit(self._enqueue, row, prepared, self._clock(), future)
+        with self._changed:
+            if self._closed is not None:
+                answer(future, self._closed)
+                return future
+            self._arriving += 1
+        self._arrivals.submit(self._arrive, row, prepared, self._clock(), future)
         return future
 
     def stats(self) -> EngineStats:
@@ -74,10 +83,15 @@ class Engine:
         with self._changed:
             return replace(
                 self._stats,
-                waiting=len(self._queue),
+                waiting=self._arriving + len(self._queue),
                 running=sum(len(batch.members) for batch in self._batches.values()),
                 pending_s=self._queue.pending_s(),
             )
+
+    def step_age_s(self) -> float:
+        """Seconds since the step in flight began; 0 between steps."""
+        begun_s = self._step_begun_s
+        return 0.0 if begun_s is None else self._clock() - begun_s
 
     def wake(self) -> None:
         """Makes `wait_for_work` return."""
@@ -88,77 +102,60 @@ class Engine:
 
     def step(self) -> bool:
         """Admit, encode newcomers, one step, decode the finished. False when there is no row."""
+        self._step_begun_s = self._clock()
         self._drop_gone()
-        key, newcomers = self._admit()
-        if key is None:
-            return False
-        batch = self._batches[key]
-        with self._failing(newcomers):
-            batch.join(self._encoder.encode(newcomers))
-        with self._failing([member.run for member in batch.members]):
-            self._step(batch)
-        finished = batch.leave(lambda run: run.calls_left == 0 and not run.gone)
-        with self._failing([member.run for member in finished]):
-            self._finisher.finish(finished)
-            self._count(finished=len(finished))
-        return True
+        self._join(self._admit())
+        batch = self._next_batch()
+        if batch is not None:
+            self._advance(batch)
+            self._retire(batch.leave(lambda run: run.calls_left == 0 and not run.gone))
+        self._step_begun_s = None
+        return batch is not None
 
     def wait_for_work(self, stopped: Callable[[], bool]) -> None:
         """Sleeps until a row arrives or `stopped`."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._queue) > 0 or stopped())
 
-    def close(self) -> None:
-        """Ends the helper threads; rows that still wait are failed."""
-        self._desk.shutdown()
-        runs = [m.run for batch in self._batches.values() for m in batch.leave(lambda run: True)]
+    def close(self, why: str = "the replica is shutting down; ask again") -> None:
+        """Answers every row that is not done with EngineFailed, and later ones at once."""
+        error = EngineFailed(why)
         with self._changed:
-            keys = iter(lambda: self._queue.next_key(()), None)
-            for key in keys:
-                runs += self._queue.admit(key, room=2**31, now_s=self._clock())
+            self._closed = error
+        self._arrivals.shutdown()
+        with self._changed:
+            runs = self._queue.take_all()
+            runs += [member.run for batch in self._batches.values() for member in batch.members]
+            self._batches = {}
         for run in runs:
-            _reject(run.future, GenerationFailed("the replica is shutting down"))
+            answer(run.future, error)
         self._finisher.close()
 
     # Below: in the order of a row's way
 
-    def _enqueue(
+    def _arrive(
         self, row: Row, prepared: PreparedImage | None, now_s: float, future: Future[ImageResult]
     ) -> None:
+        """Settles the row's table and noise on the desk's thread, in the order of arrival."""
         try:
-            run = self._settle(row, prepared, now_s, future)
-            with self._changed:
-                self._queue.push(run)
-                self._changed.notify_all()
+            if not future.done():
+                run = self._desk.settle(row, prepared, now_s, future, self._check_room)
+                with self._changed:
+                    self._queue.push(run)
         except StepwiseError as error:
-            if isinstance(error, Requeue):
-                self._count(requeued=1)
             logger.info("row %s refused: %s", row.id, error.message)
-            _reject(future, error)
-        except Exception as error:
+            self._count(requeued=int(isinstance(error, Requeue)))
+            answer(future, error)
+        except Exception:
             logger.exception("row %s could not be settled", row.id)
-            _reject(future, _failed(row, error))
+            answer(future, _lost(row))
+        with self._changed:
+            self._arriving -= 1
+            self._changed.notify_all()
 
-    def _settle(
-        self, row: Row, prepared: PreparedImage | None, now_s: float, future: Future[ImageResult]
-    ) -> Run:
-        factor = self._family.latent_factor
-        key = BatchKey(row.height // factor, row.width // factor)
-        inpaints = prepared is not None and prepared.mask is not None
-        if row.strength is None:
-            table = self._tables.text_to_image(row.scheduler, row.num_inference_steps)
-        else:
-            table = self._tables.image_to_image(
-                row.scheduler, row.num_inference_steps, row.strength, inpaint=inpaints
-            )
-        noise = draw_noise(
-            row.seed,
-            (self._family.latent_channels, *key),
-            table,
-            encodes=prepared is not None and self._family.encoder_is_random,
-            inpaints=inpaints,
-        )
-        return Run(row, prepared, key, table, noise, now_s, future)
+    def _check_room(self, calls: int, weight: float) -> None:
+        with self._changed:
+            self._queue.check(calls, weight)
 
     def _drop_gone(self) -> None:
         with self._changed:
@@ -170,38 +167,59 @@ class Engine:
             logger.info("row %s cancelled after %d calls", run.row.id, run.call)
         self._count(cancelled=len(cancelled))
 
-    def _admit(self) -> tuple[BatchKey | None, list[Run]]:
-        self._batches = {key: batch for key, batch in self._batches.items() if batch.members}
+    def _admit(self) -> list[Run]:
         now_s = self._clock()
         with self._changed:
-            key = self._queue.next_key(self._batches)
-            if not isinstance(key, BatchKey):
-                return None, []
-            batch = self._batches.setdefault(key, Batch(self._denoise, self._family.device))
-            room = self._settings.max_lanes - batch.lanes
-            newcomers = self._queue.admit(key, room=room, now_s=now_s)
+            self._batches = {key: batch for key, batch in self._batches.items() if batch.members}
+            weight = sum(batch.weight for batch in self._batches.values())
+            newcomers = self._queue.admit(running=weight, now_s=now_s)
         for run in newcomers:
             run.started_s = now_s
-        return key, newcomers
+        return newcomers
 
-    def _step(self, batch: Batch) -> None:
-        if not batch.members:
-            return
+    def _join(self, newcomers: Sequence[Run]) -> None:
+        for key in {run.key for run in newcomers}:
+            runs = [run for run in newcomers if run.key == key]
+            batch = self._batches.get(key) or Batch(self._denoise, self._device)
+            with self._failing(runs):
+                batch.join(self._encoder.encode(runs))
+                with self._changed:
+                    self._batches[key] = batch
+
+    def _next_batch(self) -> Batch | None:
+        key = self._queue.next_key(self._batches)
+        return self._batches[key] if isinstance(key, BatchKey) else None
+
+    def _advance(self, batch: Batch) -> None:
         rows, lanes = len(batch.members), batch.lanes
-        batch.step()
+        with self._failing([member.run for member in batch.members]):
+            batch.step()
         self._count(steps=1, row_steps=rows, lane_steps=lanes)
         self._stats.max_rows = max(self._stats.max_rows, rows)
 
+    def _retire(self, finished: Sequence[Member]) -> None:
+        for start in range(0, len(finished), DECODED_AT_ONCE):
+            chunk = finished[start : start + DECODED_AT_ONCE]
+            with self._failing([member.run for member in chunk]):
+                self._finisher.finish(chunk)
+                self._count(finished=len(chunk))
+
     @contextmanager
     def _failing(self, runs: Sequence[Run]) -> Iterator[None]:
-        """What goes wrong inside fails these runs and no others; the batch drops them next step."""
+        """What goes wrong inside fails these runs and no others; the batch drops them next step.
+
+        After a fault of the accelerator (not a lack of memory) every later call fails as well:
+        that one goes up, and ends the engine's thread.
+        """
         try:
             yield
         except Exception as error:
-            logger.exception("%d rows failed", len(runs))
+            logger.exception("rows failed: %s", ", ".join(run.row.id for run in runs))
             self._count(failed=len(runs))
             for run in runs:
-                _reject(run.future, _failed(run.row, error))
+                answer(run.future, _lost(run.row))
+            if isinstance(error, torch.AcceleratorError):
+                raise
 
     def _count(self, **increments: int) -> None:
         with self._changed:
@@ -209,10 +227,6 @@ class Engine:
                 setattr(self._stats, name, getattr(self._stats, name) + increment)
 
 
-def _failed(row: Row, error: Exception) -> GenerationFailed:
-    return GenerationFailed(f"row {row.id} failed: {type(error).__name__}: {error}")
-
-
-def _reject(future: Future[ImageResult], error: StepwiseError) -> None:
-    if future.set_running_or_notify_cancel():
-        future.set_exception(error)
+def _lost(row: Row) -> EngineFailed:
+    # What went wrong inside is for the log, not for the client.
+    return EngineFailed(f"row {row.id} was lost through a fault here; ask again")

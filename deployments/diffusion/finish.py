@@ -10,15 +10,16 @@ from numpy.typing import NDArray
 
 from deployments.diffusion.batch import Member
 from deployments.diffusion.families.family import Family
-from deployments.diffusion.run import Run
-from deployments.errors import GenerationFailed
+from deployments.diffusion.run import Run, answer
+from deployments.errors import EngineFailed, GenerationFailed
 from deployments.imaging.codecs import encode
 from deployments.imaging.kernels import composite
 from deployments.requests import ImageResult
 
 logger = logging.getLogger(__name__)
 
-_DECODED_AT_ONCE = 4  # bounds the decoder's memory, which at 1024 x 1024 exceeds the denoiser's
+DECODED_AT_ONCE = 4
+"""Bounds the decoder's memory, which at 1024 x 1024 exceeds the denoiser's."""
 
 
 class Finisher:
@@ -30,29 +31,28 @@ class Finisher:
         self._codecs = ThreadPoolExecutor(threads, thread_name_prefix="stepwise-codec")
 
     def finish(self, members: Sequence[Member]) -> None:
-        """Decodes the members' samples and hands the pixels to the codec threads."""
-        for start in range(0, len(members), _DECODED_AT_ONCE):
-            chunk = members[start : start + _DECODED_AT_ONCE]
-            latents = torch.stack([member.state[0] for member in chunk])
-            finite = latents.isfinite().flatten(1).all(dim=1).tolist()
-            pixels = self._family.decode(latents).cpu().numpy()
-            for member, sound, picture in zip(chunk, finite, pixels, strict=True):
-                self._codecs.submit(self._answer, member.run, picture if sound else None)
+        """Decodes the samples of at most DECODED_AT_ONCE members; the rest is done off-thread."""
+        latents = torch.stack([member.state[0] for member in members])
+        finite = latents.isfinite().flatten(1).all(dim=1).tolist()
+        pixels = self._family.decode(latents).cpu().numpy()
+        for member, sound, picture in zip(members, finite, pixels, strict=True):
+            self._codecs.submit(self._answer, member.run, picture if sound else None)
 
     def close(self) -> None:
         """Waits for the pictures being encoded."""
         self._codecs.shutdown()
 
     def _answer(self, run: Run, pixels: NDArray[np.uint8] | None) -> None:
-        if not run.future.set_running_or_notify_cancel():
+        if run.gone:
             return
         try:
-            run.future.set_result(self._result(run, pixels))
-        except Exception as error:
-            logger.exception("row %s failed after its last step", run.row.id)
-            run.future.set_exception(
-                error if isinstance(error, GenerationFailed) else GenerationFailed(str(error))
-            )
+            answer(run.future, self._result(run, pixels))
+        except GenerationFailed as error:
+            logger.warning("%s", error.message)
+            answer(run.future, error)
+        except Exception:
+            logger.exception("row %s could not be encoded", run.row.id)
+            answer(run.future, EngineFailed(f"row {run.row.id} could not be encoded; ask again"))
 
     def _result(self, run: Run, pixels: NDArray[np.uint8] | None) -> ImageResult:
         row = run.row

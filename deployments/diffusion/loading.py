@@ -25,19 +25,17 @@ EMBEDDED = Path(__file__).parent / "embedded"
 def load_engine(settings: DiffusionSettings) -> tuple[Engine, ModelCard]:
     """Loads, compiles and warms the model on the calling thread, which must then run the engine."""
     begun_s = time.monotonic()
-    torch.set_num_threads(settings.threads or len(os.sched_getaffinity(0)))
+    torch.set_num_threads(settings.threads or os.cpu_count() or 1)
     family = _load_family(settings)
+    card = _card(family, settings)
     logger.info("model %s loaded in %.1f s", settings.id, time.monotonic() - begun_s)
     denoise: Denoise = family.denoise
-    if settings.compile != "off":
-        family.compile(settings.compile)
+    if settings.compile_mode is not None:
+        family.compile(settings.compile_mode)
         denoise = bucketed(family.denoise, settings.lane_buckets)
     lane_call_s = warm_up(family, denoise, settings.lane_buckets)
     logger.info("model %s warm after %.1f s", settings.id, time.monotonic() - begun_s)
-    return (
-        Engine(family, settings, denoise=denoise, lane_call_s=lane_call_s),
-        _card(family, settings),
-    )
+    return Engine(family, settings, denoise=denoise, lane_call_s=lane_call_s), card
 
 
 def _load_family(settings: DiffusionSettings) -> Family:
@@ -62,15 +60,18 @@ def _card(family: Family, settings: DiffusionSettings) -> ModelCard:
             f"model {settings.id}: default_scheduler is {scheduler!r}; "
             f"use one of {', '.join(SCHEDULERS)}"
         )
+    native = family.native_side
+    # A compiled step knows the shapes it was warmed with; another would compile inside a request.
+    any_size = settings.compile_mode is None
     return ModelCard(
         id=settings.id,
         created=int(time.time()),
         family=family.name,
-        default_width=family.native_side,
-        default_height=family.native_side,
+        default_width=native,
+        default_height=native,
         size_multiple=family.latent_factor,
-        min_side=family.native_side // 2,
-        max_side=family.native_side * 2,
+        min_side=native // 2 if any_size else native,
+        max_side=native * 2 if any_size else native,
         latent_factor=family.latent_factor,
         schedulers=tuple(SCHEDULERS),
         default_scheduler=scheduler,

@@ -10,10 +10,11 @@ from deployments.diffusion.families.family import Conditioning, Family
 from deployments.diffusion.run import Run
 
 _PROMPTS_KEPT = 256  # SD 1.5: 77 x 768 in bf16 is 118 KB a prompt, so 30 MB
+_IMAGES_AT_ONCE = 4  # bounds the encoder's memory
 
 
 class Encoder:
-    """Encodes whoever joins together, together: each new prompt once, all images in one call."""
+    """Encodes whoever joins together, together: each new prompt once, images four at a time."""
 
     def __init__(self, family: Family) -> None:
         self._family = family
@@ -21,8 +22,6 @@ class Encoder:
 
     def encode(self, runs: Sequence[Run]) -> list[Member]:
         """One member per run, in order."""
-        if not runs:
-            return []
         prompts = [run.row.prompt for run in runs]
         negatives = [run.row.negative_prompt for run in runs if run.guided]
         encoded = self._encode_prompts([*prompts, *negatives])
@@ -44,7 +43,8 @@ class Encoder:
         if missing:
             lanes = self._family.encode_prompts(missing)
             for i, prompt in enumerate(missing):
-                found[prompt] = {name: tensor[i : i + 1] for name, tensor in lanes.items()}
+                # Cloned, since a view would keep the whole batch of prompts alive.
+                found[prompt] = {name: t[i : i + 1].clone() for name, t in lanes.items()}
         for prompt in known:
             self._prompts[prompt] = found[prompt]
             self._prompts.move_to_end(prompt)
@@ -53,13 +53,17 @@ class Encoder:
         return found
 
     def _encode_images(self, runs: list[Run]) -> dict[Run, torch.Tensor]:
-        if not runs:
-            return {}
+        latents: dict[Run, torch.Tensor] = {}
         device = self._family.device
-        pixels = [torch.tensor(run.prepared.pixels) for run in runs if run.prepared is not None]
-        noise = torch.stack([run.noise.encoder for run in runs])
-        latents = self._family.encode_images(torch.stack(pixels).to(device), noise.to(device))
-        return dict(zip(runs, latents, strict=True))
+        for start in range(0, len(runs), _IMAGES_AT_ONCE):
+            chunk = runs[start : start + _IMAGES_AT_ONCE]
+            pixels = [
+                torch.tensor(run.prepared.pixels) for run in chunk if run.prepared is not None
+            ]
+            noise = torch.stack([run.noise.encoder for run in chunk])
+            encoded = self._family.encode_images(torch.stack(pixels).to(device), noise.to(device))
+            latents |= dict(zip(chunk, encoded, strict=True))
+        return latents
 
     def _member(
         self,

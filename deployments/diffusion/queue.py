@@ -2,8 +2,8 @@
 
 Rows wait here, where their cost is known, and the queue is bounded in seconds of measured work:
 past `max_queue_s` a row is answered with `Requeue`, so that no backlog is pinned to one replica.
-Inside a key, room goes first to the row with the fewest model calls left; every second waited
-counts as `AGEING_CALLS_PER_S` calls less, so that long rows cannot starve. Keys take turns.
+Room goes first to the row with the fewest model calls left, whatever its key; every second waited
+counts as `AGEING_CALLS_PER_S` calls less, so that long rows cannot starve. Running keys take turns.
 """
 
 from collections.abc import Hashable, Iterable
@@ -23,8 +23,8 @@ class Entry(Protocol):
         """Rows of one key can share a forward."""
 
     @property
-    def lanes(self) -> int:
-        """Lanes of the forward that the row takes."""
+    def weight(self) -> float:
+        """What the row takes of the capacity, in lanes of the native size."""
 
     @property
     def calls_left(self) -> int:
@@ -45,9 +45,10 @@ E = TypeVar("E", bound=Entry)
 class StepQueue(Generic[E]):
     """Waiting rows of all keys."""
 
-    def __init__(self, *, max_queue_s: float, lane_call_s: float) -> None:
+    def __init__(self, *, max_queue_s: float, max_lanes: int, lane_call_s: float) -> None:
         """`lane_call_s`: measured seconds that one lane of one model call costs in a full batch."""
         self._max_queue_s = max_queue_s
+        self._max_lanes = max_lanes
         self._waiting: list[E] = []
         self._turns: dict[Hashable, int] = {}
         self._turn = 0
@@ -57,45 +58,51 @@ class StepQueue(Generic[E]):
         return len(self._waiting)
 
     def push(self, entry: E) -> None:
-        """Raises Requeue when rows already wait and the work waiting would exceed the bound."""
+        """Raises Requeue, as `check` does."""
+        self.check(entry.calls_left, entry.weight)
+        self._waiting.append(entry)
+
+    def check(self, calls: int, weight: float) -> None:
+        """Raises Requeue when rows already wait and one more would exceed the bound."""
         pending_s = self.pending_s()
-        if self._waiting and pending_s + self._cost_s(entry) > self._max_queue_s:
+        if self._waiting and pending_s + calls * weight * self.lane_call_s > self._max_queue_s:
             raise Requeue(
                 f"{pending_s:.1f} s of work wait here in {len(self)} rows; "
                 f"at most {self._max_queue_s:g} s may",
                 pending_s=pending_s,
             )
-        self._waiting.append(entry)
 
     def pending_s(self) -> float:
         """Seconds of measured work that wait."""
-        return sum(self._cost_s(entry) for entry in self._waiting)
+        return self.lane_call_s * sum(entry.calls_left * entry.weight for entry in self._waiting)
+
+    def admit(self, *, running: float, now_s: float) -> list[E]:
+        """Takes out the rows that start now, beside rows of the weight `running`."""
+
+        def urgency(entry: E) -> float:
+            return entry.calls_left - AGEING_CALLS_PER_S * (now_s - entry.submitted_s)
+
+        admitted: list[E] = []
+        for entry in sorted(self._waiting, key=urgency):
+            # A row wider than the whole capacity runs alone. One that does not fit yet holds back
+            # those behind it: else narrow rows would overtake a wide one for ever.
+            if running and running + entry.weight > self._max_lanes:
+                break
+            running += entry.weight
+            admitted.append(entry)
+        self._remove(admitted)
+        return admitted
 
     def next_key(self, running: Iterable[Hashable]) -> Hashable | None:
-        """The key whose turn it is, of those that run or wait; None when there is no work."""
-        keys = {*running, *(entry.key for entry in self._waiting)}
+        """The key whose turn it is among those that run; None when none does."""
+        keys = set(running)
+        self._turns = {key: turn for key, turn in self._turns.items() if key in keys}
         if not keys:
-            self._turns.clear()
             return None
         key = min(keys, key=lambda key: self._turns.get(key, 0))
         self._turn += 1
         self._turns[key] = self._turn
         return key
-
-    def admit(self, key: Hashable, *, room: int, now_s: float) -> list[E]:
-        """Takes out the rows of `key` that start now, in at most `room` lanes."""
-
-        def urgency(entry: E) -> float:
-            return entry.calls_left - AGEING_CALLS_PER_S * (now_s - entry.submitted_s)
-
-        admitted = []
-        for entry in sorted((e for e in self._waiting if e.key == key), key=urgency):
-            if entry.lanes > room:
-                break  # a one-lane row behind it must not overtake a two-lane row for ever
-            room -= entry.lanes
-            admitted.append(entry)
-        self._remove(admitted)
-        return admitted
 
     def drop_gone(self) -> list[E]:
         """Takes out the rows for which nobody waits any more."""
@@ -103,9 +110,11 @@ class StepQueue(Generic[E]):
         self._remove(gone)
         return gone
 
+    def take_all(self) -> list[E]:
+        """Empties the queue."""
+        waiting, self._waiting = self._waiting, []
+        return waiting
+
     def _remove(self, entries: list[E]) -> None:
         out = {id(entry) for entry in entries}
         self._waiting = [entry for entry in self._waiting if id(entry) not in out]
-
-    def _cost_s(self, entry: E) -> float:
-        return entry.calls_left * entry.lanes * self.lane_call_s

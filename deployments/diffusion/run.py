@@ -1,6 +1,7 @@
 """A row on its way through the engine."""
 
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -16,6 +17,15 @@ class BatchKey(NamedTuple):
     latent_width: int
 
 
+def answer(future: Future[ImageResult], outcome: ImageResult | Exception) -> None:
+    """The row's one answer. A future that was cancelled or is answered already keeps its state."""
+    with suppress(InvalidStateError):
+        if isinstance(outcome, Exception):
+            future.set_exception(outcome)
+        else:
+            future.set_result(outcome)
+
+
 @dataclass(slots=True, eq=False)
 class Run:
     """A row, what its seed and scheduler settled beforehand, and how far it has come.
@@ -28,11 +38,14 @@ class Run:
     prepared: PreparedImage | None
     key: BatchKey
     table: StepTable
-    noise: RowNoise
+    area: float
+    """Latent cells, in units of the native size: what one lane costs, and takes of the memory."""
     submitted_s: float
     future: Future[ImageResult]
+    noise: RowNoise = field(init=False)
+    """Drawn once the queue has room."""
     started_s: float = 0.0
-    call: int = field(default=0)
+    call: int = 0
     """Model calls done."""
 
     @property
@@ -44,6 +57,11 @@ class Run:
     def lanes(self) -> int:
         """Lanes of the forward that the row takes."""
         return 2 if self.guided else 1
+
+    @property
+    def weight(self) -> float:
+        """What the row takes of the capacity, in lanes of the native size; small ones take one."""
+        return self.lanes * max(self.area, 1.0)
 
     @property
     def calls_left(self) -> int:

@@ -1,5 +1,7 @@
 """What may be configured of one model's engine."""
 
+import math
+import re
 from typing import Literal
 
 import msgspec
@@ -19,8 +21,9 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     device: Device = "auto"
     """`auto` takes CUDA where there is one."""
     dtype: Dtype = "float32"
-    compile: CompileMode = "off"
-    """torch.compile of the denoiser; every lane bucket is compiled before the replica is ready."""
+    compile: CompileMode | bool = "off"
+    """torch.compile of the denoiser at its native size, which is then the only one offered; every
+    lane bucket is compiled before the replica is ready. (YAML reads a bare `off` as false.)"""
     lane_buckets: tuple[int, ...] = (1, 2, 4, 8, 16)
     """Lanes of one forward; the largest is the capacity. A compiled step is padded to the next."""
     threads: int = 0
@@ -35,6 +38,8 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Class name of a diffusers scheduler; empty takes the one in the model's own config."""
     max_images: int = 10
     """Largest `n` of one request."""
+    stalled_after_s: float = 300.0
+    """A step that takes longer makes the replica unhealthy, and Serve replaces it."""
     codec_threads: int = 2
     """Threads that turn finished pixels into PNG, JPEG or WebP, never the engine's own."""
 
@@ -45,8 +50,13 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             raise ValueError(f"lane_buckets is {buckets}: list rising positive numbers, as 1, 2, 4")
         if buckets[-1] < 2:
             raise ValueError(f"lane_buckets ends at {buckets[-1]}: a guided row needs 2 lanes")
-        if self.max_queue_s <= 0:
-            raise ValueError(f"max_queue_s is {self.max_queue_s:g}: it must be above 0")
+        if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", self.id):
+            raise ValueError(f"id is {self.id!r}: use 1 to 64 letters, digits, '.', '_' or '-'")
+        for name in ("max_queue_s", "stalled_after_s"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name):g}: use a number above 0")
+        if not 0 <= self.default_guidance < math.inf:
+            raise ValueError(f"default_guidance is {self.default_guidance:g}: use 0 or more")
         if not 1 <= self.default_steps <= self.max_steps:
             raise ValueError(
                 f"default_steps is {self.default_steps}: it must be within 1 and "
@@ -61,6 +71,13 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
         if self.threads < 0:
             raise ValueError(f"threads is {self.threads}: use 0 for every core, or a number")
+
+    @property
+    def compile_mode(self) -> str | None:
+        """torch.compile's mode, or None for an eager denoiser."""
+        if isinstance(self.compile, bool):
+            return "default" if self.compile else None
+        return None if self.compile == "off" else self.compile
 
     @property
     def max_lanes(self) -> int:

@@ -1,5 +1,6 @@
 """The one thread that owns the device: it loads, compiles, warms up and steps the engine."""
 
+import logging
 import threading
 from concurrent.futures import Future
 from typing import Self
@@ -10,6 +11,8 @@ from deployments.diffusion.engine import Engine
 from deployments.diffusion.loading import load_engine
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.requests import ModelCard
+
+logger = logging.getLogger(__name__)
 
 
 class EngineWorker:
@@ -26,9 +29,18 @@ class EngineWorker:
         self._thread.start()
         self.engine, self.card = self._ready.result()
 
-    def alive(self) -> bool:
-        """Whether the thread still steps: it ends only when closed or through an error of ours."""
-        return self._thread.is_alive()
+    def check(self) -> None:
+        """Raises RuntimeError when the thread has died or its step takes too long."""
+        if not self._thread.is_alive():
+            raise RuntimeError(
+                f"model {self._settings.id}: the engine's thread has died; see the log"
+            )
+        age_s = self.engine.step_age_s()
+        if age_s > self._settings.stalled_after_s:
+            raise RuntimeError(
+                f"model {self._settings.id}: a step has taken {age_s:.0f} s; "
+                f"stalled_after_s is {self._settings.stalled_after_s:g}"
+            )
 
     def close(self) -> None:
         """Ends the thread after the step in flight."""
@@ -51,6 +63,10 @@ class EngineWorker:
             self._ready.set_exception(error)
             return
         self._ready.set_result((engine, card))
-        while not self._stopped.is_set():
-            if not engine.step():
-                engine.wait_for_work(self._stopped.is_set)
+        try:
+            while not self._stopped.is_set():
+                if not engine.step():
+                    engine.wait_for_work(self._stopped.is_set)
+        except Exception:
+            logger.exception("model %s: the engine's thread died", self._settings.id)
+            engine.close("the engine has died and is being replaced; ask again")

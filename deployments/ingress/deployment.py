@@ -92,24 +92,21 @@ class Ingress:
 
     async def generate(self, request: GenerationRequest) -> list[ImageResult]:
         """Runs the rows wherever there is room; all are cancelled when one of them fails."""
-        calls = self._start(request)
-        try:
-            return list(await asyncio.gather(*calls))
-        except (RayError, RayServeException) as error:
-            _cancel(calls)
-            raise translated(error) from error
-        except asyncio.CancelledError:  # the client went away
-            _cancel(calls)
-            raise
-
-    def _start(self, request: GenerationRequest) -> "list[DeploymentResponse[ImageResult]]":
-        model = self._models[request.rows[0].model]
         prepared = None
         if request.image is not None:
             # Not awaited: the array goes from the imaging replica to the model's, not through here.
             prepared = self._imaging.prepare.remote(request.image, request.mask, request.prepare)
+        model = self._models[request.rows[0].model]
         calls = [model.generate.remote(row, prepared) for row in request.rows]
-        return cast("list[DeploymentResponse[ImageResult]]", calls)
+        begun: list[Any] = calls if prepared is None else [prepared, *calls]
+        try:
+            return list(await asyncio.gather(*calls))
+        except (RayError, RayServeException) as error:
+            _cancel(begun)
+            raise translated(error) from error
+        except asyncio.CancelledError:  # the client went away
+            _cancel(begun)
+            raise
 
     def _ask_card(self, model: str) -> "DeploymentResponse[ModelCard]":
         response = self._models[model].card.remote()

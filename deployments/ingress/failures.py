@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from deployments.errors import (
+    EngineFailed,
     GenerationFailed,
     InvalidRequest,
     ModelNotReady,
@@ -42,6 +43,7 @@ _TABLE: tuple[tuple[type[StepwiseError], _Verdict], ...] = (
     (ModelNotReady, _Verdict(503, "server_error", "server_is_overloaded")),
     (Requeue, _Verdict(429, "rate_limit_error", "rate_limit_exceeded")),
     (GenerationFailed, _Verdict(500, "server_error", "generation_failed")),
+    (EngineFailed, _Verdict(503, "server_error", "engine_failed")),
 )
 _UNEXPECTED = _Verdict(500, "server_error", "internal_error")
 _UNEXPECTED_MESSAGE = (
@@ -102,7 +104,7 @@ def describe(error: Exception) -> tuple[int, ErrorDetail]:
 def _headers(error: Exception) -> dict[str, str]:
     if isinstance(error, HTTPException):
         return dict(error.headers or {})
-    if isinstance(error, ModelNotReady):
+    if isinstance(error, ModelNotReady | EngineFailed):
         return {"retry-after": str(LOADING_RETRY_S)}
     if isinstance(error, Requeue):
         return {"retry-after": str(_retry_after_s(error.pending_s))}

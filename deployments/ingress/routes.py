@@ -31,6 +31,9 @@ from deployments.requests import ImageResult
 
 log = logging.getLogger(__name__)
 
+MAX_JSON_BYTES = 1_000_000
+"""A prompt of 32,000 characters takes at most 200 kB, and JSON is decoded on the event loop."""
+
 
 def build_app(backend: Backend, settings: IngressSettings) -> Starlette:
     """The whole HTTP side of the service, over any backend."""
@@ -61,7 +64,8 @@ class _Api:
     async def generations(self, request: Request) -> Response:
         """POST /v1/images/generations"""
         _require_type(request, "application/json")
-        body = await read_body(request, max_bytes=self._settings.max_body_bytes)
+        max_bytes = min(self._settings.max_body_bytes, MAX_JSON_BYTES)
+        body = await read_body(request, max_bytes=max_bytes)
         return await self._run(request, openai.decode_generation(body))
 
     async def edits(self, request: Request) -> Response:

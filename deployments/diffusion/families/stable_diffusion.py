@@ -22,7 +22,7 @@ class StableDiffusion:
         load: Any = StableDiffusionPipeline.from_pretrained
         pipeline = load(
             source,
-            torch_dtype=dtype,
+            dtype=dtype,
             use_safetensors=True,
             safety_checker=None,
             requires_safety_checker=False,
@@ -75,4 +75,6 @@ class StableDiffusion:
 
     def compile(self, mode: str) -> None:
         """Replaces the UNet by its compiled self; shapes are static, one graph per lane bucket."""
+        # Dynamo's default of 8 would leave the ninth bucket eager without a word.
+        torch._dynamo.config.recompile_limit = 64
         self._unet = torch.compile(self._unet, mode=mode, dynamic=False)
