@@ -69,6 +69,16 @@ def test_past_the_bound_a_row_is_requeued_with_the_pending_seconds() -> None:
     assert len(rows) == 2
 
 
+def test_the_cost_of_a_lane_is_learnt_from_full_batches() -> None:
+    rows = queue()
+    rows.observe(8, 80.0)
+    assert rows.lane_call_s == 0.01  # nobody waited: the batch may have been small
+    rows.push(Waiting())
+    for _ in range(100):
+        rows.observe(8, 0.16)
+    assert rows.lane_call_s == pytest.approx(0.02, rel=1e-3)
+
+
 def test_an_empty_queue_takes_a_row_of_any_length() -> None:
     assert len(queue(Waiting(calls_left=10_000), max_queue_s=0.1)) == 1
 

@@ -191,9 +191,12 @@ class Engine:
         return self._batches[key] if isinstance(key, BatchKey) else None
 
     def _advance(self, batch: Batch) -> None:
-        rows, lanes = len(batch.members), batch.lanes
+        rows, lanes, weight = len(batch.members), batch.lanes, batch.weight
+        begun_s = self._clock()
         with self._failing([member.run for member in batch.members]):
             batch.step()
+        with self._changed:
+            self._queue.observe(weight, self._clock() - begun_s)
         self._count(steps=1, row_steps=rows, lane_steps=lanes)
         self._stats.max_rows = max(self._stats.max_rows, rows)
 
