@@ -1,0 +1,114 @@
+#!/usr/bin/env python
+"""Train the embedded model from nothing: draw pictures, train both stages, write the folder.
+
+The defaults are the recipe of the committed weights. Every stage keeps a checkpoint in the work
+folder; `--resume` goes on from it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import time
+from pathlib import Path
+
+import torch
+from landscapes import autoencoder, denoiser, folder, pictures, vocabulary
+
+ROOT = Path(__file__).resolve().parent.parent
+EMBEDDED = ROOT / "deployments" / "diffusion" / "embedded"
+
+
+def main() -> None:
+    """Run all stages that the work folder does not already hold."""
+    options = _options()
+    if not options.resume:
+        shutil.rmtree(options.work, ignore_errors=True)
+    options.work.mkdir(parents=True, exist_ok=True)
+    torch.set_num_threads(options.threads)
+    began = time.monotonic()
+
+    # 1. Draw.
+    drawn = pictures.training_set(options.work, options.pictures, options.seed)
+    print(f"{len(drawn.scenes)} pictures", flush=True)
+
+    # 2. The autoencoder, then latents of unit variance, then its decoder alone.
+    vae = autoencoder.train(
+        drawn,
+        work=options.work,
+        steps=options.autoencoder_steps,
+        seed=options.seed,
+        device=options.device,
+    )
+    drawn = drawn.first(options.denoiser_pictures)
+    latents = autoencoder.encode(vae, drawn, options.work / "latents.npy")
+    vae = autoencoder.polish(
+        vae, drawn, latents, work=options.work, steps=options.decoder_steps, seed=options.seed
+    )
+    scale = 1 / float(latents.astype("float32").std())
+    vae.register_to_config(scaling_factor=scale)
+    latents = (latents * scale).astype("float16")
+
+    # 3. It must be faithful before anything is built on it.
+    fidelity = autoencoder.fidelity(vae, pictures.held_out_set(48, options.seed))
+    print(
+        f"held-out pictures: {fidelity.psnr_db:.2f} dB, "
+        f"colours kept in {fidelity.colours_kept:.3f} of them",
+        flush=True,
+    )
+    if not fidelity.good_enough and not options.accept_any_autoencoder:
+        raise SystemExit(
+            f"the autoencoder is not faithful enough ({autoencoder.MINIMUM_PSNR_DB} dB and "
+            f"{autoencoder.MINIMUM_COLOURS_KEPT} are needed): raise --autoencoder-steps"
+        )
+
+    # 4. Text encoder and UNet; a folder that can be used is written every now and then.
+    tokenizer = vocabulary.build()
+    training = denoiser.Training(
+        tokenizer,
+        work=options.work,
+        steps=options.denoiser_steps,
+        seed=options.seed,
+        device=options.device,
+    )
+    while True:
+        training.run_until(training.step + options.export_every, latents, drawn.scenes)
+        size = folder.save(
+            options.out, tokenizer=tokenizer, denoiser=training.average, autoencoder=vae
+        )
+        print(f"{options.out} written at step {training.step}: {size / 1e6:.1f} MB", flush=True)
+        if training.step == options.denoiser_steps:
+            break
+    print(f"finished after {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=EMBEDDED, help="where the model goes")
+    parser.add_argument("--work", type=Path, default=ROOT / "build" / "landscapes")
+    parser.add_argument("--device", type=_device, default="auto", help="auto, cpu, cuda, ...")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--resume", action="store_true", help="go on from the work folder")
+    parser.add_argument("--pictures", type=int, default=12_000)
+    parser.add_argument("--denoiser-pictures", type=int, default=5_000, help="the first of them")
+    parser.add_argument("--autoencoder-steps", type=int, default=6_000)
+    parser.add_argument("--decoder-steps", type=int, default=1_000)
+    parser.add_argument("--denoiser-steps", type=int, default=5_000)
+    parser.add_argument("--export-every", type=int, default=500, help="denoiser steps")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--accept-any-autoencoder",
+        action="store_true",
+        help="do not stop after an unfaithful autoencoder (for trials of the script itself)",
+    )
+    return parser.parse_args()
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
+
+
+if __name__ == "__main__":
+    main()
