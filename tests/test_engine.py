@@ -184,11 +184,15 @@ def test_a_cancelled_row_is_out_before_the_next_step(tiny_family: StableDiffusio
 
 
 def test_a_full_queue_answers_requeue(tiny_family: StableDiffusion) -> None:
-    # Six calls of two lanes at 10 ms are 0.12 s: the second row fits, the third does not.
-    with driven(tiny_family, max_queue_s=0.3) as engine:
-        futures = [engine.submit(make_row(seed=seed)) for seed in range(3)]
+    # Six calls of two lanes at 10 ms are 0.12 s. The first row fills the two lanes there are, two
+    # more may wait, and the fourth exceeds the bound.
+    with driven(tiny_family, max_queue_s=0.3, lane_buckets=(1, 2)) as engine:
+        futures = [engine.submit(make_row(seed=0))]
+        wait_until_waiting(engine, 1)
+        engine.step()
+        futures += [engine.submit(make_row(seed=seed)) for seed in (1, 2, 3)]
         with pytest.raises(Requeue, match=r"at most 0\.3 s may"):
-            futures[2].result(timeout=60)
+            futures[3].result(timeout=60)
         drive(engine, futures)
         assert engine.stats().requeued == 1
 

@@ -61,12 +61,23 @@ def test_running_keys_take_turns() -> None:
 
 
 def test_past_the_bound_a_row_is_requeued_with_the_pending_seconds() -> None:
-    rows = queue(Waiting(calls_left=50), max_queue_s=1.5)  # 50 calls x 2 lanes x 10 ms = 1 s
+    rows = queue(max_queue_s=1.5)
+    assert rows.admit(running=8, now_s=0) == []  # the batch is full
+    rows.push(Waiting(calls_left=50))  # 50 calls x 2 lanes x 10 ms = 1 s
     with pytest.raises(Requeue, match=r"1\.0 s of work wait here in 1 rows") as caught:
         rows.push(Waiting(calls_left=50))
     assert caught.value.pending_s == pytest.approx(1.0)
     rows.push(Waiting(calls_left=20))
     assert len(rows) == 2
+
+
+def test_what_starts_at_once_does_not_wait() -> None:
+    rows = queue(max_queue_s=1.5)
+    for _ in range(4):  # 4 x 2 lanes fill the 8, with 3 s of work each
+        rows.push(Waiting(calls_left=150))
+    with pytest.raises(Requeue):
+        rows.push(Waiting(calls_left=150))
+    assert len(rows.admit(running=0, now_s=0)) == 4
 
 
 def test_the_cost_of_a_lane_is_learnt_from_full_batches() -> None:

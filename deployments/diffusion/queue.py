@@ -53,6 +53,7 @@ class StepQueue(Generic[E]):
         self._max_queue_s = max_queue_s
         self._max_lanes = max_lanes
         self._waiting: list[E] = []
+        self._running = 0.0
         self._turns: dict[Hashable, int] = {}
         self._turn = 0
         self.lane_call_s = lane_call_s
@@ -66,7 +67,9 @@ class StepQueue(Generic[E]):
         self._waiting.append(entry)
 
     def check(self, calls: int, weight: float) -> None:
-        """Raises Requeue when rows already wait and one more would exceed the bound."""
+        """Raises Requeue when one more row would have to wait, and would exceed the bound."""
+        if self._running + sum(entry.weight for entry in self._waiting) + weight <= self._max_lanes:
+            return  # it starts with the next step
         pending_s = self.pending_s()
         if self._waiting and pending_s + calls * weight * self.lane_call_s > self._max_queue_s:
             raise Requeue(
@@ -88,7 +91,10 @@ class StepQueue(Generic[E]):
             self.lane_call_s += LEARNING_RATE * (step_s / weight - self.lane_call_s)
 
     def admit(self, *, running: float, now_s: float) -> list[E]:
-        """Takes out the rows that start now, beside rows of the weight `running`."""
+        """Takes out the rows that start now, beside rows of the weight `running`.
+
+        To be called before every step, also when nothing waits: what runs is learnt here.
+        """
 
         def urgency(entry: E) -> float:
             return entry.calls_left - AGEING_CALLS_PER_S * (now_s - entry.submitted_s)
@@ -101,6 +107,7 @@ class StepQueue(Generic[E]):
                 break
             running += entry.weight
             admitted.append(entry)
+        self._running = running
         self._remove(admitted)
         return admitted
 
