@@ -12,6 +12,8 @@ import socket
 import sys
 import threading
 import time
+from contextlib import redirect_stderr, redirect_stdout
+from io import StringIO
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
@@ -113,6 +115,7 @@ def _start(config: ServeDeploySchema, progress: Progress) -> None:
         http_options=config.http_options.model_dump(),
         logging_config=config.logging_config.model_dump() if config.logging_config else None,
     )
+    logging.getLogger("ray.serve").setLevel(logging.WARNING)  # its lines would repeat ours
     settled = threading.Event()
     watcher = threading.Thread(target=_watch, args=(progress, settled), daemon=True)
     watcher.start()
@@ -168,8 +171,11 @@ def _stop() -> None:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     started = psutil.Process().children(recursive=True)
     if ray.is_initialized():
-        serve.shutdown()
-        ray.shutdown()
+        # Ray tells in red that calls to Serve's controller failed: it was just shut down.
+        quiet = StringIO()
+        with redirect_stdout(quiet), redirect_stderr(quiet):
+            serve.shutdown()
+            ray.shutdown()
     _, left = psutil.wait_procs(started, timeout=STOP_WITHIN_S)
     for process in left:
         process.kill()

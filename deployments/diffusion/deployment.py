@@ -4,7 +4,6 @@ import asyncio
 
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.stats import EngineStats
-from deployments.diffusion.worker import EngineWorker
 from deployments.logs import log_through_serve
 from deployments.requests import ImageResult, ModelCard, PreparedImage, Row
 
@@ -13,6 +12,9 @@ class Diffusion:
     """Serves rows of one model. A replica is ready when its model is loaded and warm."""
 
     def __init__(self, settings: DiffusionSettings) -> None:
+        # Here and not above: whoever wires the graph imports this module, and needs no torch.
+        from deployments.diffusion.worker import EngineWorker
+
         log_through_serve()
         self._worker = EngineWorker(settings)
 
