@@ -5,7 +5,6 @@ says how Serve runs it, in Serve's own words. Serve drops keys that it does not 
 here they are refused with a hint.
 """
 
-import difflib
 import re
 from collections.abc import Mapping
 from typing import Any, get_type_hints
@@ -15,6 +14,7 @@ from ray.serve.config import AutoscalingConfig
 
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.imaging.settings import ImagingSettings
+from deployments.ingress.hints import did_you_mean, listed
 from deployments.ingress.settings import IngressSettings
 
 
@@ -172,5 +172,4 @@ def _refuse_unknown(section: Mapping[str, Any], known: Mapping[str, Any]) -> Non
 
 
 def _hint(key: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1)
-    return f" (did you mean {close[0]!r}?)" if close else f"; known are {', '.join(known)}"
+    return did_you_mean(key, known) or f"; known are {listed(known)}"

@@ -32,7 +32,7 @@ from deployments.requests import ImageResult
 log = logging.getLogger(__name__)
 
 MAX_JSON_BYTES = 1_000_000
-"""A prompt of 32,000 characters takes at most 200 kB, and JSON is decoded on the event loop."""
+"""Two prompts of 32,000 characters, all escaped, take 768 kB; JSON is decoded on the event loop."""
 
 
 def build_app(backend: Backend, settings: IngressSettings) -> Starlette:
