@@ -12,8 +12,12 @@ import shutil
 import time
 from pathlib import Path
 
+import numpy as np
 import torch
+from diffusers import AutoencoderTiny
 from landscapes import autoencoder, denoiser, folder, pictures, vocabulary
+from landscapes.world import Scene
+from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parent.parent
 EMBEDDED = ROOT / "deployments" / "diffusion" / "embedded"
@@ -32,7 +36,17 @@ def main() -> None:
     drawn = pictures.training_set(options.work, options.pictures, options.seed)
     print(f"{len(drawn.scenes)} pictures", flush=True)
 
-    # 2. The autoencoder, then latents of unit variance, then its decoder alone.
+    # 2. Two stages.
+    vae, latents, seen = _train_autoencoder(options, drawn)
+    _train_denoiser(options, vae, latents, seen)
+    print(f"finished after {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
+
+
+def _train_autoencoder(
+    options: argparse.Namespace, drawn: pictures.PictureSet
+) -> tuple[AutoencoderTiny, NDArray[np.float16], list[Scene]]:
+    """The autoencoder, latents of unit variance, and the scenes they show."""
+    # 1. The autoencoder, then latents of unit variance, then its decoder alone.
     vae = autoencoder.train(
         drawn,
         work=options.work,
@@ -49,7 +63,7 @@ def main() -> None:
     vae.register_to_config(scaling_factor=scale)
     latents = (latents * scale).astype("float16")
 
-    # 3. It must be faithful before anything is built on it.
+    # 2. It must be faithful before anything is built on it.
     fidelity = autoencoder.fidelity(vae, pictures.held_out_set(48, options.seed))
     print(
         f"held-out pictures: {fidelity.psnr_db:.2f} dB, "
@@ -61,8 +75,16 @@ def main() -> None:
             f"the autoencoder is not faithful enough ({autoencoder.MINIMUM_PSNR_DB} dB and "
             f"{autoencoder.MINIMUM_COLOURS_KEPT} are needed): raise --autoencoder-steps"
         )
+    return vae, latents, drawn.scenes
 
-    # 4. Text encoder and UNet; a folder that can be used is written every now and then.
+
+def _train_denoiser(
+    options: argparse.Namespace,
+    vae: AutoencoderTiny,
+    latents: NDArray[np.float16],
+    scenes: list[Scene],
+) -> None:
+    """Text encoder and UNet; a folder that can be used is written every now and then."""
     tokenizer = vocabulary.build()
     training = denoiser.Training(
         tokenizer,
@@ -72,14 +94,13 @@ def main() -> None:
         device=options.device,
     )
     while True:
-        training.run_until(training.step + options.export_every, latents, drawn.scenes)
+        training.run_until(training.step + options.export_every, latents, scenes)
         size = folder.save(
             options.out, tokenizer=tokenizer, denoiser=training.average, autoencoder=vae
         )
         print(f"{options.out} written at step {training.step}: {size / 1e6:.1f} MB", flush=True)
         if training.step == options.denoiser_steps:
             break
-    print(f"finished after {(time.monotonic() - began) / 60:.1f} minutes", flush=True)
 
 
 def _options() -> argparse.Namespace:
