@@ -19,6 +19,8 @@ OutputFormat = Literal["png", "jpeg", "webp"]
 MaskPolarity = Literal["transparent", "white"]
 """Which mask pixels are to be painted: OpenAI says transparent ones, AUTOMATIC1111 white ones."""
 
+Priority = Literal["low", "normal", "high"]
+
 MAX_SEED = 2**63 - 1
 
 
@@ -34,6 +36,9 @@ class GenerationParams:
     height: int | None = None
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
+    guidance_rescale: float = 0.0
+    guidance_start: float = 0.0
+    guidance_end: float = 1.0
     scheduler: str | None = None
     seed: int | None = None
     strength: float | None = None
@@ -42,6 +47,7 @@ class GenerationParams:
     mask_polarity: MaskPolarity = "transparent"
     output_format: OutputFormat = "png"
     output_compression: int = 100
+    priority: Priority = "normal"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,14 +62,21 @@ class Row:
     height: int
     num_inference_steps: int
     guidance_scale: float
+    guidance_rescale: float
+    """In 0..1: how much of the guided output's contrast is set back to the unguided one's."""
+    guidance_start: float
+    """Guidance is on from this fraction of the run ..."""
+    guidance_end: float
+    """... to this one, and off outside, where the row takes one lane. In 0..1, start < end."""
     scheduler: str
-    """Class name of a diffusers scheduler."""
+    """A name from the model's card, as `DPM++ 2M Karras` or the class name of a scheduler."""
     seed: int
     strength: float | None
     """How much of the input image is repainted, in (0, 1]; `None` without an input image."""
     output_format: OutputFormat
     output_compression: int
     """0 to 100; JPEG and WebP quality. PNG ignores it."""
+    priority: Priority
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,6 +130,24 @@ class ImageResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Progress:
+    """How far a row is; the last one before the result says `decoding`."""
+
+    row_id: str
+    state: Literal["waiting", "running", "decoding"]
+    call: int
+    """Model calls done ..."""
+    calls: int
+    """... of so many."""
+    queue_position: int
+    """Rows that go first; 0 once it runs."""
+    eta_s: float
+    """Seconds until the picture, by the measured cost of a step."""
+    preview: bytes | None = None
+    """A small JPEG of what the picture looks like so far, when this call was one to show."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ModelCard:
     """What a model can do; published by the diffusion deployment, kept by the ingress."""
 
@@ -140,3 +171,5 @@ class ModelCard:
     default_strength: float
     max_images: int
     """Largest `n` of one request."""
+    sizes: tuple[tuple[int, int], ...] = ()
+    """The only sizes offered (width, height); empty offers every size within the limits above."""

@@ -61,8 +61,12 @@ def test_every_field_reaches_the_rows() -> None:
         "negative_prompt": "fog",
         "num_inference_steps": 9,
         "guidance_scale": 3,
-        "scheduler": "DDIMScheduler",
+        "guidance_rescale": 0.7,
+        "guidance_start": 0,
+        "guidance_end": 0.8,
+        "scheduler": "ddim_scheduler",
         "seed": 2**63 - 1,
+        "priority": "high",
         "response_format": "b64_json",
         "stream": False,
         "partial_images": 0,
@@ -74,15 +78,19 @@ def test_every_field_reaches_the_rows() -> None:
     assert (row.model, row.prompt, row.negative_prompt) == ("tiny", sent["prompt"], "fog")
     assert (row.width, row.height, row.num_inference_steps) == (96, 64, 9)
     assert (row.guidance_scale, row.scheduler, row.seed) == (3.0, "DDIMScheduler", 2**63 - 1)
+    assert (row.guidance_rescale, row.guidance_start, row.guidance_end) == (0.7, 0.0, 0.8)
     assert (row.strength, row.output_format, row.output_compression) == (None, "webp", 80)
+    assert row.priority == "high"
 
 
 def test_null_counts_as_absent() -> None:
     backend = OneColour()
     nulls = dict.fromkeys(("n", "size", "quality", "seed", "model", "style", "user", "stream"))
+    nulls |= dict.fromkeys(("guidance_rescale", "guidance_start", "guidance_end", "priority"))
     assert ask(app_over(backend), "POST", GENERATIONS, json={**PROMPT, **nulls}).status_code == 200
     (row,) = backend.asked[0].rows
     assert (row.width, row.num_inference_steps, row.model) == (64, CARD.default_steps, "tiny")
+    assert (row.guidance_rescale, row.guidance_end, row.priority) == (0.0, 1.0, "normal")
 
 
 @pytest.mark.parametrize(
@@ -129,7 +137,15 @@ def test_an_edit_hands_over_the_files_and_what_they_must_become() -> None:
         EDITS,
         # A part's file name and type are not trusted: the content decides.
         files={"image": ("upload", image, "text/html"), "mask": ("m.gif", mask, "image/gif")},
-        data={"prompt": "a blue house", "n": "2", "seed": "5", "guidance_scale": "2.5"},
+        data={
+            "prompt": "a blue house",
+            "n": "2",
+            "seed": "5",
+            "guidance_scale": "2.5",
+            "guidance_rescale": "0.5",
+            "guidance_end": "0.9",
+            "priority": "low",
+        },
     )
     assert answer.status_code == 200, answer.text
     (request,) = backend.asked
@@ -141,6 +157,8 @@ def test_an_edit_hands_over_the_files_and_what_they_must_become() -> None:
         (5, 1.0, 2.5),
         (6, 1.0, 2.5),
     ]
+    row = request.rows[0]
+    assert (row.guidance_rescale, row.guidance_end, row.priority) == (0.5, 0.9, "low")
     assert answer.json()["size"] == "88x48"
 
 

@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from deployments.diffusion.samplers import SAMPLERS
 from deployments.errors import InvalidRequest
 from deployments.ingress.openai import decode_edit, decode_generation, to_params
 from deployments.ingress.resolve import nearest_size, resolve
-from deployments.requests import MAX_SEED, GenerationParams, GenerationRequest
+from deployments.requests import MAX_SEED, GenerationParams, GenerationRequest, ModelCard, Row
 from tests.bad_inputs import MULTIPART, form, part
 from tests.ingress_backend import CARD, png
 
@@ -126,8 +127,14 @@ def test_limits_that_are_no_multiples_are_kept() -> None:
         ({"output_compression": 101}, "output_compression", "from 0 to 100"),
         ({"strength": 0.5}, "strength", "without an image"),
         ({"mask": b"x"}, "mask", "without an image"),
+        ({"guidance_rescale": -0.1}, "guidance_rescale", "from 0 to 1, got -0.1"),
+        ({"guidance_rescale": math.nan}, "guidance_rescale", "nan"),
+        ({"guidance_start": 1.5}, "guidance_start", "from 0 to 1, got 1.5"),
+        ({"guidance_end": math.inf}, "guidance_end", "inf"),
+        ({"guidance_end": 0.0}, "guidance_end", "guidance_start 0.0 is not before"),
+        ({"guidance_start": 0.6, "guidance_end": 0.4}, "guidance_start", "guidance_end 0.4"),
+        ({"guidance_start": 1.0}, "guidance_start", "guidance_scale 1"),
         ({"scheduler": "euler"}, "scheduler", "choose one of DDIMScheduler"),
-        ({"scheduler": "ddimscheduler"}, "scheduler", "did you mean 'DDIMScheduler'?"),
         ({"scheduler": "UniPCScheduler"}, "scheduler", "did you mean 'UniPCMultistepScheduler'?"),
     ],
 )
@@ -135,6 +142,77 @@ def test_what_cannot_be_is_refused(wishes: dict[str, Any], param: str, says: str
     error = refusal(**wishes)
     assert error.param == param
     assert says in error.message
+
+
+def test_guidance_may_be_on_for_a_part_of_the_run() -> None:
+    row = settled(guidance_start=0, guidance_end=0.5, guidance_rescale=1).rows[0]
+    assert (row.guidance_start, row.guidance_end, row.guidance_rescale) == (0.0, 0.5, 1.0)
+    assert all(type(value) is float for value in (row.guidance_start, row.guidance_rescale))
+
+
+def test_priority_is_handed_on() -> None:
+    assert settled().rows[0].priority == "normal"
+    assert settled(priority="low").rows[0].priority == "low"
+
+
+FEW_SIZES = replace(CARD, sizes=((64, 64), (96, 64), (64, 96)))
+
+
+def test_a_model_of_few_sizes_offers_no_others() -> None:
+    assert nearest_size(1000, 300, FEW_SIZES) == (96, 64)
+    assert named("EulerDiscreteScheduler", FEW_SIZES, width=64, height=96).height == 96
+    with pytest.raises(InvalidRequest, match="choose one of 64x64, 96x64, 64x96; the nearest"):
+        named("EulerDiscreteScheduler", FEW_SIZES, width=128, height=128)
+
+
+ALL_SAMPLERS = replace(CARD, schedulers=tuple(SAMPLERS))
+
+
+def named(scheduler: str, card: ModelCard = ALL_SAMPLERS, **wishes: Any) -> Row:
+    params = GenerationParams(prompt="a red house", scheduler=scheduler, **wishes)
+    return resolve(params, card, request_id="req", max_megapixels=32.0).rows[0]
+
+
+@pytest.mark.parametrize(
+    ("written", "name"),
+    [
+        ("euler_a", "Euler a"),
+        ("EULER ANCESTRAL", "Euler a"),
+        ("euler", "Euler"),
+        ("dpm++_2m_karras", "DPM++ 2M Karras"),
+        ("DPM++ 2M karras", "DPM++ 2M Karras"),
+        ("dpmpp_2m_sde", "DPM++ 2M SDE"),
+        ("dpm_2", "DPM2"),
+        ("dpm_2_ancestral", "DPM2 a"),
+        ("uni_pc", "UniPC"),
+        ("sa solver", "SA-Solver"),
+        ("ddimscheduler", "DDIMScheduler"),
+        ("euler_ancestral_discrete_scheduler", "EulerAncestralDiscreteScheduler"),
+    ],
+)
+def test_a_sampler_may_be_written_as_elsewhere(written: str, name: str) -> None:
+    assert named(written).scheduler == name
+
+
+@pytest.mark.parametrize("change", [str, str.lower, str.upper, lambda name: name.replace(" ", "_")])
+def test_no_two_samplers_are_taken_for_one(change: Callable[[str], str]) -> None:
+    assert [named(change(name)).scheduler for name in SAMPLERS] == list(SAMPLERS)
+
+
+@pytest.mark.parametrize("name", ["DPM++ SDE", "dpmpp_sde_karras", "DPMSolverSDEScheduler"])
+def test_a_brownian_tree_is_refused_with_the_reason_and_the_nearest(name: str) -> None:
+    with pytest.raises(InvalidRequest, match=r"Brownian tree .* the nearest is 'DPM") as caught:
+        named(name)
+    assert caught.value.param == "scheduler"
+
+
+def test_the_list_of_samplers_can_be_read() -> None:
+    with pytest.raises(
+        InvalidRequest, match=r"did you mean 'UniPC'.* choose one of Euler, "
+    ) as caught:
+        named("UniCP")
+    assert "SA-Solver; most of them also with Karras" in caught.value.message
+    assert len(caught.value.message) < 450
 
 
 @pytest.mark.parametrize("strength", [0.0, -0.1, 1.01, math.nan, math.inf])
@@ -154,6 +232,9 @@ IMAGE = png()
     height=st.one_of(INTEGERS, st.just(64)),
     num_inference_steps=INTEGERS,
     guidance_scale=FLOATS,
+    guidance_rescale=st.floats() | st.just(0.7),
+    guidance_start=st.floats() | st.floats(0, 1),
+    guidance_end=st.floats() | st.floats(0, 1),
     scheduler=st.one_of(st.none(), st.text(), st.sampled_from(CARD.schedulers)),
     seed=INTEGERS,
     strength=FLOATS,
@@ -172,6 +253,8 @@ def test_any_wish_is_settled_or_refused(**wishes: Any) -> None:
         assert nearest_size(row.width, row.height, CARD) == (row.width, row.height)
         assert 1 <= row.num_inference_steps <= CARD.max_steps
         assert 0 <= row.guidance_scale <= CARD.max_guidance
+        assert 0 <= row.guidance_rescale <= 1
+        assert 0 <= row.guidance_start < row.guidance_end <= 1
         assert 0 <= row.seed <= MAX_SEED
         assert row.scheduler in CARD.schedulers
         assert (row.strength is None) == (request.image is None)
@@ -190,7 +273,19 @@ ANY_JSON = st.recursive(
     max_leaves=6,
 )
 FIELDS = st.sampled_from(
-    ["prompt", "n", "size", "quality", "seed", "stream", "guidance_scale", "scheduler", "other"]
+    [
+        "prompt",
+        "n",
+        "size",
+        "quality",
+        "seed",
+        "stream",
+        "guidance_scale",
+        "guidance_end",
+        "priority",
+        "scheduler",
+        "other",
+    ]
 )
 
 

@@ -111,6 +111,7 @@ _WORDS = {
 }
 _OTHER_NAMES = {
     "cfg": "guidance_scale",
+    "cfg_rescale": "guidance_rescale",
     "cfg_scale": "guidance_scale",
     "denoising_strength": "strength",
     "height": "size",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from python_multipart.multipart import MultipartCallbacks
 
 MAX_PARTS = 64
-"""No route takes more than about twenty fields."""
+"""No route takes more than about thirty fields."""
 
 
 class Form:

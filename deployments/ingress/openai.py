@@ -12,7 +12,7 @@ never below one step nor above the card's limit. `num_inference_steps`, if sent,
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import msgspec
 
@@ -20,8 +20,9 @@ from deployments.errors import InvalidRequest
 from deployments.ingress.bodies import decode_json, decode_texts, unknown_parameter
 from deployments.ingress.forms import parse_form
 from deployments.ingress.hints import shown
-from deployments.requests import GenerationParams, ImageResult, ModelCard, OutputFormat
+from deployments.requests import GenerationParams, ImageResult, ModelCard, OutputFormat, Priority
 
+NumberT = TypeVar("NumberT", int, float)
 Quality = Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"]
 
 _LEVELS = {"auto": "medium", "standard": "medium", "hd": "high"}
@@ -47,9 +48,13 @@ class ImagesFields(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     negative_prompt: str | None = None
     num_inference_steps: int | None = None
     guidance_scale: float | None = None
+    guidance_rescale: float | None = None
+    guidance_start: float | None = None
+    guidance_end: float | None = None
     scheduler: str | None = None
     seed: int | None = None
     strength: float | None = None
+    priority: Priority | None = None
     # Accepted for OpenAI's sake; no picture depends on them.
     moderation: str | None = None
     user: str | None = None
@@ -153,6 +158,9 @@ def to_params(call: ImagesCall, card: ModelCard) -> GenerationParams:
         height=height,
         num_inference_steps=_or(fields.num_inference_steps, _steps(fields.quality, card)),
         guidance_scale=fields.guidance_scale,
+        guidance_rescale=_or(fields.guidance_rescale, 0.0),
+        guidance_start=_or(fields.guidance_start, 0.0),
+        guidance_end=_or(fields.guidance_end, 1.0),
         scheduler=fields.scheduler,
         seed=fields.seed,
         strength=fields.strength,
@@ -161,6 +169,7 @@ def to_params(call: ImagesCall, card: ModelCard) -> GenerationParams:
         mask_polarity="transparent",
         output_format=fields.output_format or "png",
         output_compression=_or(fields.output_compression, 100),
+        priority=fields.priority or "normal",
     )
 
 
@@ -230,7 +239,7 @@ def _size(size: str | None) -> tuple[int | None, int | None]:
     return int(match[1]), int(match[2])
 
 
-def _or(value: int | None, default: int) -> int:
+def _or(value: NumberT | None, default: NumberT) -> NumberT:
     return default if value is None else value
 
 

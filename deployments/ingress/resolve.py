@@ -11,7 +11,8 @@ from dataclasses import replace
 
 from deployments.errors import InvalidRequest
 from deployments.imaging.codecs import read_header
-from deployments.ingress.hints import did_you_mean, listed, shown
+from deployments.ingress.hints import listed, shown
+from deployments.ingress.schedulers import scheduler_named
 from deployments.requests import (
     MAX_SEED,
     GenerationParams,
@@ -33,11 +34,26 @@ def resolve(
     _check_prompts(params)
     _check_image(params, max_megapixels=max_megapixels)
     num_rows = _within("n", params.n, 1, card.max_images)
+    row = _first_row(params, card, max_megapixels=max_megapixels)
+    return GenerationRequest(
+        rows=tuple(
+            replace(row, id=f"{request_id}-{i}", seed=(row.seed + i) % (MAX_SEED + 1))
+            for i in range(num_rows)
+        ),
+        image=params.image,
+        mask=params.mask,
+        prepare=_prepare(params, card, row.width, row.height),
+    )
+
+
+def _first_row(params: GenerationParams, card: ModelCard, *, max_megapixels: float) -> Row:
+    """The first row, still without its id; the others differ from it in seed and id alone."""
     seed = _seed(params.seed)
     steps = _steps(params.num_inference_steps, card)
+    guidance_start, guidance_end = _guided_part(params)
     width, height = _size(params, card, max_megapixels=max_megapixels)
-    row = Row(
-        id=request_id,
+    return Row(
+        id="",
         model=card.id,
         prompt=params.prompt,
         negative_prompt=params.negative_prompt,
@@ -45,6 +61,9 @@ def resolve(
         height=height,
         num_inference_steps=steps,
         guidance_scale=_guidance(params.guidance_scale, card),
+        guidance_rescale=_fraction("guidance_rescale", params.guidance_rescale),
+        guidance_start=guidance_start,
+        guidance_end=guidance_end,
         scheduler=_scheduler(params.scheduler, card),
         seed=seed,
         strength=_strength(params, card, steps),
@@ -52,20 +71,14 @@ def resolve(
         output_compression=_within(
             "output_compression", params.output_compression, 0, MAX_COMPRESSION
         ),
-    )
-    return GenerationRequest(
-        rows=tuple(
-            replace(row, id=f"{request_id}-{i}", seed=(seed + i) % (MAX_SEED + 1))
-            for i in range(num_rows)
-        ),
-        image=params.image,
-        mask=params.mask,
-        prepare=_prepare(params, card, width, height),
+        priority=params.priority,
     )
 
 
 def nearest_size(width: float, height: float, card: ModelCard) -> tuple[int, int]:
-    """The valid size closest to the wanted one, side by side."""
+    """The valid size closest to the wanted one, side by side or among the only ones."""
+    if card.sizes:
+        return min(card.sizes, key=lambda size: math.hypot(size[0] - width, size[1] - height))
     multiple = card.size_multiple
     low = math.ceil(card.min_side / multiple) * multiple
     high = card.max_side // multiple * multiple
@@ -127,12 +140,20 @@ def _checked_size(width: int, height: int, card: ModelCard) -> tuple[int, int]:
     nearest = nearest_size(width, height, card)
     if (width, height) != nearest:
         raise InvalidRequest(
-            f"size {width}x{height} is not offered by {card.id!r}: both sides must be multiples "
-            f"of {card.size_multiple} from {card.min_side} to {card.max_side}; the nearest valid "
-            f"size is {nearest[0]}x{nearest[1]}",
+            f"size {width}x{height} is not offered by {card.id!r}: {_offered_sizes(card)}; "
+            f"the nearest valid size is {nearest[0]}x{nearest[1]}",
             param="size",
         )
     return width, height
+
+
+def _offered_sizes(card: ModelCard) -> str:
+    if card.sizes:
+        return f"choose one of {listed(f'{width}x{height}' for width, height in card.sizes)}"
+    return (
+        f"both sides must be multiples of {card.size_multiple} "
+        f"from {card.min_side} to {card.max_side}"
+    )
 
 
 def _steps(steps: int | None, card: ModelCard) -> int:
@@ -153,17 +174,28 @@ def _guidance(guidance: float | None, card: ModelCard) -> float:
     return float(guidance)
 
 
-def _scheduler(scheduler: str | None, card: ModelCard) -> str:
-    if scheduler is None:
-        return card.default_scheduler
-    if scheduler not in card.schedulers:
+def _guided_part(params: GenerationParams) -> tuple[float, float]:
+    """From where to where in the run guidance is on."""
+    start = _fraction("guidance_start", params.guidance_start)
+    end = _fraction("guidance_end", params.guidance_end)
+    if start >= end:
         raise InvalidRequest(
-            f"scheduler {shown(scheduler)} is not offered by {card.id!r}"
-            f"{did_you_mean(scheduler, card.schedulers)}; "
-            f"choose one of {listed(card.schedulers)}",
-            param="scheduler",
+            f"guidance_start {start} is not before guidance_end {end}; lower the start or raise "
+            "the end, or send guidance_scale 1 for no guidance at all",
+            param="guidance_start" if start else "guidance_end",
         )
-    return scheduler
+    return start, end
+
+
+def _fraction(name: str, value: float) -> float:
+    # NaN fails this comparison too.
+    if not 0 <= value <= 1:
+        raise InvalidRequest(f"{name} must be a number from 0 to 1, got {value}", param=name)
+    return float(value)
+
+
+def _scheduler(scheduler: str | None, card: ModelCard) -> str:
+    return card.default_scheduler if scheduler is None else scheduler_named(scheduler, card)
 
 
 def _seed(seed: int | None) -> int:

@@ -1,0 +1,193 @@
+"""The engine against the diffusers pipelines themselves: the same row, the same final latents.
+
+By default every familiar sampler runs in every mode, by turns for one prediction type and the
+other; `scripts/test --all` runs whatever else there is, and every sampler on the embedded model.
+"""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionPipeline,
+)
+
+from deployments.diffusion.engine import Engine
+from deployments.diffusion.families.stable_diffusion import StableDiffusion
+from deployments.diffusion.loading import EMBEDDED
+from deployments.diffusion.samplers import SAMPLERS
+from deployments.diffusion.sampling import make_scheduler
+from deployments.requests import PreparedImage, Row
+from tests.driving import drive, driven, make_prepared, make_row
+from tests.tiny_model import save_tiny_model
+
+TOLERANCE = 1e-4
+MODES = {
+    "text": (None, False),
+    "image 0.3": (0.3, False),
+    "image 0.7": (0.7, False),
+    "inpaint 0.7": (0.7, True),
+    "inpaint 1.0": (1.0, True),
+}
+"""Strength, and whether there is a mask."""
+MODELS = ("epsilon", "v_prediction")
+FAMILIAR = [name for name in SAMPLERS if not name.endswith("Scheduler")]
+
+
+class Subject(NamedTuple):
+    """A model, its engine, and the latents that the engine hands to the decoder, in order."""
+
+    family: StableDiffusion
+    engine: Engine
+    decoded: list[torch.Tensor]
+
+
+def started(stack: ExitStack, source: str) -> Subject:
+    """One engine for all the tests of a module, so that tables are made once."""
+    family = StableDiffusion(source, torch.device("cpu"), torch.float32)
+    decode, decoded = family.decode, list[torch.Tensor]()
+
+    def record(latents: torch.Tensor) -> torch.Tensor:
+        decoded.extend(latents.clone())
+        return decode(latents)
+
+    family.decode = record  # type: ignore[method-assign]
+    return Subject(family, stack.enter_context(driven(family)), decoded)
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Subject]]:
+    """The tiny model in both prediction types."""
+    with ExitStack() as stack:
+        yield {
+            kind: started(
+                stack, str(save_tiny_model(tmp_path_factory.mktemp("tiny"), prediction_type=kind))
+            )
+            for kind in MODELS
+        }
+
+
+@pytest.fixture(scope="module")
+def embedded() -> Iterator[Subject]:
+    with ExitStack() as stack:
+        yield started(stack, str(EMBEDDED))
+
+
+def by_pipeline(family: StableDiffusion, row: Row, prepared: PreparedImage | None) -> torch.Tensor:
+    """The same row by the diffusers pipeline itself: final latents (C, h, w)."""
+    components = {**family._pipeline.components}
+    components["scheduler"] = make_scheduler(row.scheduler, family.scheduler_config)
+    arguments: dict[str, Any] = {
+        "prompt": row.prompt,
+        "negative_prompt": row.negative_prompt,
+        "num_inference_steps": row.num_inference_steps,
+        "guidance_scale": row.guidance_scale,
+        "generator": torch.Generator().manual_seed(row.seed),
+        "output_type": "latent",
+    }
+    if "TCD" in row.scheduler:  # its own default, which the pipelines override with 0
+        arguments["eta"] = 0.3
+    kind: Any = StableDiffusionPipeline
+    if prepared is None:
+        arguments |= {"width": row.width, "height": row.height}
+    else:
+        kind = StableDiffusionImg2ImgPipeline
+        arguments |= {"image": torch.tensor(prepared.pixels)[None], "strength": row.strength}
+    if prepared is not None and prepared.mask is not None:
+        kind = StableDiffusionInpaintPipeline
+        arguments |= {"mask_image": torch.tensor(prepared.mask)[None, None]}
+        arguments |= {"width": row.width, "height": row.height}
+        components["unet"] = _said_to_take_four_channels(components["unet"])
+    pipeline = kind(**components, requires_safety_checker=False)
+    pipeline.set_progress_bar_config(disable=True)
+    latents: torch.Tensor = pipeline(**arguments).images[0]
+    return latents
+
+
+def _said_to_take_four_channels(unet: Any) -> Any:
+    """The inpaint pipeline tells by their number that a UNet sees no mask; ours takes twelve."""
+    unet = copy.copy(unet)
+    unet.register_to_config(in_channels=4)
+    return unet
+
+
+def relative_error(subject: Subject, row: Row, prepared: PreparedImage | None) -> float:
+    """Of the engine's final latents against the pipeline's."""
+    subject.decoded.clear()
+    future = subject.engine.submit(row, prepared)
+    drive(subject.engine, [future])
+    future.result()
+    expected = by_pipeline(subject.family, row, prepared)
+    return float((subject.decoded[0] - expected).norm() / expected.norm())
+
+
+def enlarged(prepared: PreparedImage, times: int, cell: int) -> PreparedImage:
+    """The same picture, so many times as large, for a model with `cell` pixels a latent cell."""
+    pixels = prepared.pixels.repeat(times, 1).repeat(times, 2)
+    if prepared.mask is None:
+        return PreparedImage(pixels=pixels, mask=None, latent_mask=None)
+    mask = prepared.mask.repeat(times, 0).repeat(times, 1)
+    return PreparedImage(
+        pixels=pixels, mask=mask, latent_mask=np.ascontiguousarray(mask[::cell, ::cell])
+    )
+
+
+def combinations(modes: Sequence[str], models: Sequence[str]) -> Iterator[Any]:
+    for i, sampler in enumerate(SAMPLERS):
+        for j, mode in enumerate(modes):
+            for k, model in enumerate(models):
+                by_turns = sampler in FAMILIAR and (i + j + k) % len(models) == 0
+                yield pytest.param(sampler, mode, model, marks=() if by_turns else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("sampler", "mode", "model"), [*combinations(list(MODES), MODELS)])
+def test_the_tiny_model(tiny: dict[str, Subject], sampler: str, mode: str, model: str) -> None:
+    strength, masked = MODES[mode]
+    row = make_row(scheduler=sampler, seed=5, strength=strength, num_inference_steps=10)
+    prepared = None if strength is None else make_prepared(1, masked=masked)
+    error = relative_error(tiny[model], row, prepared)
+    assert error <= TOLERANCE, f"relative error {error:.1e}"
+
+
+A_HANDFUL = {
+    ("DPMSolverMultistepScheduler", "text"),
+    ("Euler a", "image 0.7"),
+    ("DPM++ 2M SDE Karras", "inpaint 0.7"),
+    ("UniPC", "inpaint 1.0"),
+    ("Heun", "text"),
+}
+
+
+@pytest.mark.parametrize(
+    ("sampler", "mode"),
+    [
+        pytest.param(each, mode, marks=() if (each, mode) in A_HANDFUL else pytest.mark.slow)
+        for each in SAMPLERS
+        for mode in MODES
+    ],
+)
+def test_the_embedded_model(embedded: Subject, sampler: str, mode: str) -> None:
+    """Text to image at the native size, and input images of 256 x 256."""
+    strength, masked = MODES[mode]
+    factor, side = embedded.family.latent_factor, embedded.family.native_side
+    prepared = None
+    if strength is not None:
+        side = 256
+        prepared = enlarged(make_prepared(1, masked=masked), side // 64, factor)
+    row = make_row(
+        prompt="a red house on snowy hills at night",
+        scheduler=sampler,
+        seed=5,
+        strength=strength,
+        num_inference_steps=10,
+        width=side,
+        height=side,
+    )
+    error = relative_error(embedded, row, prepared)
+    assert error <= TOLERANCE, f"relative error {error:.1e}"
