@@ -1,126 +1,154 @@
-"""Which rows run next. Pure Python: it knows no torch, and time is passed in.
+"""Which rows start next. Pure Python: it knows no torch, and time is passed in.
 
 Rows wait here, where their cost is known, and the queue is bounded in seconds of measured work:
 past `max_queue_s` a row is answered with `Requeue`, so that no backlog is pinned to one replica.
-Room goes first to the row with the fewest model calls left, whatever its key; every second waited
-counts as `AGEING_CALLS_PER_S` calls less, so that long rows cannot starve. Running keys take turns.
+
+The most urgent row of any key starts, as long as its key has lanes free and the device has. The
+first that does not fit holds back all behind it, of whatever key: else narrow rows would overtake a
+wide one for ever. That costs little where only its own size is full, since limits differ only after
+a lack of memory; and a row that passed would take the lanes it waits for.
+
+No row waits longer than, in seconds (encoding, decoding and loading come on top),
+
+    (C - 1 + 2 * PRIORITY_CALLS + DEADLINE_CALLS + S) / ageing + E * (max(max_queue_s, L) + L)
+
+where C is the longest run in model calls, S the dearest switch in calls, L the work in seconds of a
+full batch of the longest runs (or of the widest row, if that is wider), and E how much dearer a
+lane is alone than in a full batch. After the first term no later arrival is more urgent. What may
+still go first waits or runs already: a push leaves at most max(max_queue_s, L) waiting, and at most
+L runs. Something always runs, and no step is worse than a lane alone. Every lack of memory may put
+rows back, and adds E * L.
 """
 
-from collections.abc import Hashable, Iterable
-from typing import Generic, Protocol, TypeVar
+import heapq
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Generic, NamedTuple
 
+from deployments.diffusion.capacity import Capacity, HeldBack, Room
+from deployments.diffusion.order import AGEING_CALLS_PER_S, E, Turns, deadline_calls, rank
 from deployments.errors import Requeue
 
-AGEING_CALLS_PER_S = 3.0
-"""At 80 % load this took p99 of 8-step rows from 6.2 s (first come) to 0.83 s (simulated)."""
 
-LEARNING_RATE = 0.1
-"""Of the last step against all before it: ten steps forget a machine that was busy at warm-up."""
+@dataclass(frozen=True, slots=True)
+class Admission(Generic[E]):
+    """Who starts now, most urgent first, and why the next one does not; None if nobody waits."""
 
-
-class Entry(Protocol):
-    """What the queue needs to know of a row."""
-
-    @property
-    def key(self) -> Hashable:
-        """Rows of one key can share a forward."""
-
-    @property
-    def weight(self) -> float:
-        """What the row takes of the capacity, in lanes of the native size."""
-
-    @property
-    def calls_left(self) -> int:
-        """Model calls still to do."""
-
-    @property
-    def submitted_s(self) -> float:
-        """When it arrived, on the clock whose time is passed in."""
-
-    @property
-    def gone(self) -> bool:
-        """Whether nobody waits for it any more."""
-
-
-E = TypeVar("E", bound=Entry)
+    entries: list[E]
+    held_back: HeldBack | None
 
 
 class StepQueue(Generic[E]):
     """Waiting rows of all keys."""
 
-    def __init__(self, *, max_queue_s: float, max_lanes: int, lane_call_s: float) -> None:
-        """`lane_call_s`: measured seconds that one lane of one model call costs in a full batch."""
+    def __init__(
+        self,
+        capacity: Capacity,
+        *,
+        max_queue_s: float,
+        ageing_calls_per_s: float = AGEING_CALLS_PER_S,
+        switch_calls: Callable[[Hashable], float] = lambda key: 0.0,
+    ) -> None:
+        """`switch_calls`: what loading all that a key needs would cost now, in model calls."""
+        self._capacity = capacity
         self._max_queue_s = max_queue_s
-        self._max_lanes = max_lanes
-        self._waiting: list[E] = []
-        self._running = 0.0
-        self._turns: dict[Hashable, int] = {}
-        self._turn = 0
-        self.lane_call_s = lane_call_s
+        self._ageing_calls_per_s = ageing_calls_per_s
+        self._switch_calls = switch_calls
+        self._waiting: dict[E, _Settled] = {}
+        self._weight = 0.0
+        self._lane_calls: dict[Hashable, float] = {}
+        self._running: Mapping[Hashable, float] = {}
+        self._turns = Turns()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     def push(self, entry: E) -> None:
         """Raises Requeue, as `check` does."""
-        self.check(entry.calls_left, entry.weight)
-        self._waiting.append(entry)
+        self.check(entry.lane_calls_left, entry.weight, entry.key)
+        self._waiting[entry] = self._settle(entry)
+        self._count([entry])
 
-    def check(self, calls: int, weight: float) -> None:
+    def check(self, lane_calls: float, weight: float, key: Hashable) -> None:
         """Raises Requeue when one more row would have to wait, and would exceed the bound."""
-        if self._running + sum(entry.weight for entry in self._waiting) + weight <= self._max_lanes:
+        if sum(self._running.values()) + self._weight + weight <= self._capacity.limit(key):
             return  # it starts with the next step
         pending_s = self.pending_s()
-        if self._waiting and pending_s + calls * weight * self.lane_call_s > self._max_queue_s:
+        work_s = lane_calls * self._capacity.lane_call_s(key)
+        if self._waiting and pending_s + work_s > self._max_queue_s:
             raise Requeue(
                 f"{pending_s:.1f} s of work wait here in {len(self)} rows; "
                 f"at most {self._max_queue_s:g} s may",
                 pending_s=pending_s,
             )
 
+    def return_to_queue(self, entries: Iterable[E]) -> None:
+        """Takes back rows that had started: no bound refuses them, and they win every tie."""
+        parked = {entry: self._settle(entry) for entry in entries}
+        self._waiting = parked | self._waiting
+        self._count(parked)
+
     def pending_s(self) -> float:
         """Seconds of measured work that wait."""
-        return self.lane_call_s * sum(entry.calls_left * entry.weight for entry in self._waiting)
+        return sum(
+            lane_calls * self._capacity.lane_call_s(key)
+            for key, lane_calls in self._lane_calls.items()
+        )
 
-    def observe(self, weight: float, step_s: float) -> None:
-        """Learns the cost of a lane from a step of `weight` lanes, if rows waited meanwhile.
-
-        Then the batch was full; in a batch of one a lane costs two or three times as much.
-        """
-        if self._waiting:
-            self.lane_call_s += LEARNING_RATE * (step_s / weight - self.lane_call_s)
-
-    def admit(self, *, running: float, now_s: float) -> list[E]:
-        """Takes out the rows that start now, beside rows of the weight `running`.
+    def admit(self, running: Mapping[Hashable, float], *, now_s: float) -> Admission[E]:
+        """Takes out the rows that start now, beside what runs: weight by key.
 
         To be called before every step, also when nothing waits: what runs is learnt here.
         """
-
-        def urgency(entry: E) -> float:
-            return entry.calls_left - AGEING_CALLS_PER_S * (now_s - entry.submitted_s)
-
+        room = Room(self._capacity, running)
+        self._running = room.taken
         admitted: list[E] = []
-        for entry in sorted(self._waiting, key=urgency):
-            # A row wider than the whole capacity runs alone. One that does not fit yet holds back
-            # those behind it: else narrow rows would overtake a wide one for ever.
-            if running and running + entry.weight > self._max_lanes:
+        held_back: HeldBack | None = None
+        for entry in self._by_urgency(now_s):
+            held_back = room.refusal(entry.key, entry.weight)
+            if held_back is not None:
                 break
-            running += entry.weight
+            room.take(entry.key, entry.weight)
             admitted.append(entry)
-        self._running = running
         self._remove(admitted)
-        return admitted
+        return Admission(admitted, held_back)
 
-    def next_key(self, running: Iterable[Hashable]) -> Hashable | None:
-        """The key whose turn it is among those that run; None when none does."""
-        keys = set(running)
-        self._turns = {key: turn for key, turn in self._turns.items() if key in keys}
-        if not keys:
-            return None
-        key = min(keys, key=lambda key: self._turns.get(key, 0))
-        self._turn += 1
-        self._turns[key] = self._turn
-        return key
+    def next_key(self, running: Mapping[Hashable, Sequence[E]], now_s: float) -> Hashable | None:
+        """The key that steps next, of those with rows running; None when nothing runs."""
+
+        def urgency(key: Hashable) -> float:
+            call_s = self._full_step_s(key)
+            return min(
+                rank(entry, self._ageing_calls_per_s) - deadline_calls(entry, call_s, now_s)
+                for entry in running[key]
+            )
+
+        return self._turns.next({key: urgency(key) for key in running}, self._switch_calls)
+
+    def position(self, entry: E, now_s: float) -> int:
+        """Rows that go before this one; 0 once it has started."""
+        return len(self._ahead(entry, now_s))
+
+    def eta_s(self, entry: E, running_lane_calls: float, now_s: float) -> float:
+        """Seconds until the row is done, if nothing more urgent arrives; also once it has started.
+
+        `running_lane_calls` is the work left in the rows that run.
+        """
+        ahead = self._ahead(entry, now_s)
+        own = entry.weight if entry in self._waiting else 0.0
+        running = sum(self._running.values())
+        lanes = running + sum(other.weight for other in ahead) + own
+        limit = max(self._capacity.limit(entry.key), own)
+        run_s = entry.calls_left * self._capacity.step_s(entry.key, min(lanes, limit))
+        if lanes <= limit or not own:
+            return run_s
+        # Of what runs only as much must end as makes room. All of it made the ETA of the next row
+        # 1.7 to 2.5 times too long; with this it is within 20 % (medians, simulated).
+        ending = running_lane_calls * max(0.0, running + own - limit) / max(running, 1.0)
+        wait_s = ending * self._capacity.lane_call_s(entry.key)
+        for other in ahead:
+            wait_s += other.lane_calls_left * self._capacity.lane_call_s(other.key)
+        return wait_s + run_s
 
     def drop_gone(self) -> list[E]:
         """Takes out the rows for which nobody waits any more."""
@@ -130,9 +158,67 @@ class StepQueue(Generic[E]):
 
     def take_all(self) -> list[E]:
         """Empties the queue."""
-        waiting, self._waiting = self._waiting, []
-        return waiting
+        everyone = list(self._waiting)
+        self._remove(everyone)
+        return everyone
 
-    def _remove(self, entries: list[E]) -> None:
-        out = {id(entry) for entry in entries}
-        self._waiting = [entry for entry in self._waiting if id(entry) not in out]
+    # Below: what the above is made of
+
+    def _full_step_s(self, key: Hashable) -> float:
+        return self._capacity.step_s(key, self._capacity.limit(key))
+
+    def _order(self, now_s: float) -> list[tuple[float, int, E]]:
+        """Every waiting row after its urgency and its place, which breaks ties."""
+        keys = self._lane_calls
+        switch = {key: 0.0 if key in self._running else self._switch_calls(key) for key in keys}
+        call_s = {key: self._full_step_s(key) for key in keys}
+        return [
+            (
+                settled.rank + switch[entry.key] - deadline_calls(entry, call_s[entry.key], now_s),
+                place,
+                entry,
+            )
+            for place, (entry, settled) in enumerate(self._waiting.items())
+        ]
+
+    def _by_urgency(self, now_s: float) -> Iterator[E]:
+        """One after the other: most steps start no row, and a thousand need not be sorted."""
+        heap = self._order(now_s)
+        heapq.heapify(heap)
+        while heap:
+            yield heapq.heappop(heap)[2]
+
+    def _ahead(self, entry: E, now_s: float) -> list[E]:
+        if entry not in self._waiting:
+            return []
+        order = self._order(now_s)
+        own = next(item[:2] for item in order if item[2] is entry)
+        return [item[2] for item in order if item[:2] < own]
+
+    def _settle(self, entry: E) -> "_Settled":
+        return _Settled(
+            rank(entry, self._ageing_calls_per_s), entry.weight, entry.key, entry.lane_calls_left
+        )
+
+    def _count(self, entries: Iterable[E]) -> None:
+        for entry in entries:
+            _, weight, key, lane_calls = self._waiting[entry]
+            self._weight += weight
+            self._lane_calls[key] = self._lane_calls.get(key, 0.0) + lane_calls
+
+    def _remove(self, entries: Sequence[E]) -> None:
+        if not entries:
+            return
+        for entry in entries:
+            del self._waiting[entry]
+        self._weight, self._lane_calls = 0.0, {}
+        self._count(self._waiting)  # anew: differences of floats would not come back to 0
+
+
+class _Settled(NamedTuple):
+    """What does not change while a row waits, asked once."""
+
+    rank: float
+    weight: float
+    key: Hashable
+    lane_calls: float
