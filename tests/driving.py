@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from deployments.diffusion.batch import Layout
+from deployments.diffusion.capacity import CapacityCurve
 from deployments.diffusion.engine import Engine
 from deployments.diffusion.families.family import Family
 from deployments.diffusion.settings import DiffusionSettings
@@ -26,11 +28,15 @@ def make_row(**changes: Any) -> Row:
         "height": 64,
         "num_inference_steps": 6,
         "guidance_scale": 3.0,
+        "guidance_rescale": 0.0,
+        "guidance_start": 0.0,
+        "guidance_end": 1.0,
         "scheduler": "DDIMScheduler",
         "seed": 0,
         "strength": None,
         "output_format": "png",
         "output_compression": 100,
+        "priority": "normal",
     }
     return Row(**{**fields, **changes})
 
@@ -48,14 +54,27 @@ def make_prepared(seed: int, *, masked: bool = False) -> PreparedImage:
     )
 
 
+def make_curve(lanes: Sequence[int]) -> CapacityCurve:
+    """A lane of a full batch costs 10 ms, and fewer lanes are no faster."""
+    return CapacityCurve(
+        lanes=tuple(lanes),
+        step_s=tuple(0.01 * max(lanes) for _ in lanes),
+        encode_s=0.01,
+        encode_image_s=0.01,
+        decode_s=0.01,
+    )
+
+
 @contextmanager
 def driven(family: Family, **settings: Any) -> Iterator[Engine]:
-    """An engine that steps only when told to; closed at the end."""
+    """An engine that steps only when told to; closed at the end. A full batch is its knee."""
+    chosen = DiffusionSettings(**{"id": "tiny", "source": "tiny", "max_queue_s": 1e9, **settings})
     engine = Engine(
         family,
-        DiffusionSettings(**{"id": "tiny", "source": "tiny", "max_queue_s": 1e9, **settings}),
-        denoise=family.denoise,
-        lane_call_s=0.01,
+        chosen,
+        layout=Layout(family.denoise, family.device, buckets=chosen.padded_to),
+        curve=make_curve(chosen.lane_buckets),
+        unit=(family.native_side, family.native_side),
     )
     with torch.inference_mode():
         yield engine

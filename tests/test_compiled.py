@@ -1,52 +1,89 @@
-"""Lane buckets, and the denoiser compiled for them."""
+"""Padding to declared buckets, and steps compiled for them."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch._dynamo.utils import counters
 
-from deployments.diffusion.compiled import bucketed
 from deployments.diffusion.families.stable_diffusion import StableDiffusion
 from deployments.diffusion.loading import load_engine
 from deployments.diffusion.settings import DiffusionSettings
-from tests.driving import drive, driven, make_row, pixels
+from deployments.requests import PreparedImage, Row
+from tests.driving import drive, driven, make_prepared, make_row, pixels, wait_until_waiting
 
 
-@pytest.mark.parametrize(("lanes", "seen"), [(1, 2), (2, 2), (3, 4), (4, 4)])
-def test_lanes_are_padded_to_the_next_bucket(lanes: int, seen: int) -> None:
-    shapes = []
+def test_lanes_are_padded_to_the_largest_bucket_under_strict(
+    tiny_family: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denoise, shapes = tiny_family.denoise, set()
 
-    def denoise(
-        latents: torch.Tensor, timesteps: torch.Tensor, text: dict[str, torch.Tensor]
+    def seen(
+        latents: torch.Tensor, timesteps: torch.Tensor, told: Mapping[str, torch.Tensor]
     ) -> torch.Tensor:
-        shapes.append((len(latents), len(timesteps), len(text["a"])))
-        return latents + timesteps.reshape(-1, 1, 1, 1) + text["a"].reshape(-1, 1, 1, 1)
+        shapes.add((len(latents), len(timesteps), len(told["encoder_hidden_states"])))
+        return denoise(latents, timesteps, told)
 
-    latents = torch.arange(float(lanes)).reshape(-1, 1, 1, 1)
-    timesteps, text = torch.arange(float(lanes)) * 10, {"a": torch.arange(float(lanes)) * 100}
-    output = bucketed(denoise, (2, 4))(latents, timesteps, text)  # type: ignore[arg-type]
-    assert shapes == [(seen, seen, seen)]
-    assert output.flatten().tolist() == [111.0 * lane for lane in range(lanes)]
+    monkeypatch.setattr(tiny_family, "denoise", seen)
+    with driven(tiny_family, strict=True, lane_buckets=(1, 2, 8)) as engine:
+        futures = [engine.submit(make_row(seed=seed, guidance_scale=1 + seed)) for seed in range(3)]
+        wait_until_waiting(engine, 3)
+        drive(engine, futures)
+        assert engine.stats().lane_steps == (1 + 2 + 2) * 6  # padding is not counted
+    assert shapes == {(8, 8, 8)}
+
+
+def mixed() -> list[tuple[Row, PreparedImage | None]]:
+    """Rows whose samplers, guidance, masks and lanes differ."""
+    return [
+        (make_row(seed=1, scheduler="Euler a", guidance_end=0.5), None),
+        (make_row(seed=2, scheduler="PLMS", guidance_scale=1.0), None),
+        (make_row(seed=3, scheduler="UniPC", strength=0.8), make_prepared(3)),
+        (make_row(seed=4, scheduler="Heun", strength=0.8), make_prepared(4, masked=True)),
+        (make_row(seed=5, scheduler="DPM++ 2M Karras", guidance_rescale=0.5), None),
+    ]
+
+
+def pictures(engine: Any, wanted: list[tuple[Row, PreparedImage | None]]) -> list[Any]:
+    futures = [engine.submit(row, prepared) for row, prepared in wanted]
+    wait_until_waiting(engine, len(wanted))
+    drive(engine, futures)
+    return [pixels(future.result()) for future in futures]
 
 
 @pytest.mark.slow
-def test_a_compiled_engine_gives_the_same_pictures(tiny_family: StableDiffusion) -> None:
-    source = tiny_family._pipeline.config._name_or_path
+@pytest.mark.parametrize("scope", ["whole", "regional"])
+def test_a_compiled_engine_gives_the_same_pictures_and_compiles_nothing_later(
+    tiny_family: StableDiffusion, tiny_folder: Path, tmp_path: Path, scope: str
+) -> None:
+    torch._dynamo.reset()
+    settings: dict[str, Any] = {"id": "tiny", "source": str(tiny_folder), "device": "cpu"}
+    settings |= {"compile": "default", "compile_scope": scope, "lane_buckets": (2, 4)}
+    settings |= {"sizes": ("64x64", "32x64"), "cache_folder": str(tmp_path), "max_queue_s": 1e9}
     with torch.inference_mode():
-        engine, card = load_engine(
-            DiffusionSettings(
-                id="tiny", source=source, device="cpu", compile="default", lane_buckets=(2, 4)
-            )
-        )
-        warm = counters["stats"]["unique_graphs"]
-        compiled = [engine.submit(make_row(seed=seed, guidance_scale=1.0)) for seed in range(3)]
-        drive(engine, compiled)
+        engine, card = load_engine(DiffusionSettings(**settings))
+        compiled = pictures(engine, mixed())
+        other_size = pictures(engine, [(make_row(seed=9, width=32), None)])
+        stats = engine.stats()
         engine.close()
-    assert warm == 2  # one graph for each bucket, and none later
-    assert counters["stats"]["unique_graphs"] == warm
-    with driven(tiny_family) as engine:
-        eager = [engine.submit(make_row(seed=seed, guidance_scale=1.0)) for seed in range(3)]
-        drive(engine, eager)
-    assert (card.min_side, card.default_width, card.max_side) == (64, 64, 64)
-    for one, other in zip(compiled, eager, strict=True):
-        assert np.abs(pixels(one.result()) - pixels(other.result())).max() <= 1
+    assert card.sizes == ((64, 64), (32, 64))
+    assert stats.finished == 6
+    assert stats.recompiles == 0
+    with driven(tiny_family) as eager:
+        expected = pictures(eager, mixed()) + pictures(eager, [(make_row(seed=9, width=32), None)])
+    for picture, wanted in zip([*compiled, *other_size], expected, strict=True):
+        assert np.abs(picture - wanted).max() <= 1
+    assert list((tmp_path / "curves").glob("*.json")), "the measured curve is kept"
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [(("64",), "write a size as 1024x768"), (("60x64",), "must be multiples of 8")],
+)
+def test_sizes_that_cannot_be_are_refused(
+    tiny_folder: Path, sizes: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        load_engine(DiffusionSettings(id="tiny", source=str(tiny_folder), sizes=sizes))

@@ -1,18 +1,23 @@
 """The engine on its own thread, loaded from a folder as a replica loads it."""
 
+import asyncio
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from deployments.diffusion.deployment import Diffusion
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.worker import EngineWorker
 from deployments.errors import EngineFailed
+from deployments.requests import ImageResult, Progress
 from tests.driving import make_row
 
 
 def settings(folder: Path, **changes: object) -> DiffusionSettings:
     fields = {"id": "tiny", "source": str(folder), "device": "cpu", "threads": 1, **changes}
+    fields |= {"cache_folder": str(folder.parent / "cache")}
     return DiffusionSettings(**fields)  # type: ignore[arg-type]
 
 
@@ -37,7 +42,8 @@ def test_a_dead_thread_answers_everyone_and_says_so(
         def illegal(*arguments: object) -> torch.Tensor:
             raise torch.AcceleratorError("an illegal memory access")
 
-        monkeypatch.setattr(worker.engine, "_denoise", illegal)
+        layout = replace(worker.engine._layout, denoise=illegal)
+        monkeypatch.setattr(worker.engine, "_layout", layout)
         lost = worker.engine.submit(make_row())
         assert isinstance(lost.exception(timeout=60), EngineFailed)
         worker._thread.join(timeout=60)
@@ -82,3 +88,32 @@ def test_what_cannot_start_says_why(
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="nowhere"):
         EngineWorker(settings(tmp_path / "nowhere"))
+
+
+def test_the_deployment_streams_progress_and_then_the_picture(tiny_folder: Path) -> None:
+    async def collect(deployment: Diffusion) -> list[Progress | ImageResult]:
+        stream = deployment.generate_with_progress(make_row(seed=4), preview_every=2)
+        return [told async for told in stream]
+
+    told = asyncio.run(collect(Diffusion(settings(tiny_folder))))
+    assert isinstance(told[-1], ImageResult)
+    assert told[-1].seed == 4
+    progress = [part for part in told[:-1] if isinstance(part, Progress)]
+    assert len(progress) == len(told) - 1
+    assert {part.call for part in progress} == set(range(7))
+    assert sorted(part.call for part in progress if part.preview) == [2, 4]
+
+
+def test_whoever_stops_listening_gets_no_picture(tiny_folder: Path) -> None:
+    async def leave(deployment: Diffusion) -> None:
+        stream = deployment.generate_with_progress(make_row(num_inference_steps=150))
+        await anext(stream)
+        await stream.aclose()
+
+    deployment = Diffusion(settings(tiny_folder))
+    asyncio.run(leave(deployment))
+    engine = deployment._worker.engine
+    works = engine.submit(make_row(num_inference_steps=1))
+    works.result(timeout=60)
+    stats = engine.stats()
+    assert (stats.cancelled, stats.finished) == (1, 1)

@@ -4,31 +4,21 @@ It knows no queue, no futures and no pixels. Membership changes restack the tens
 the same members touches none of them but the state.
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Self
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from deployments.diffusion.families.family import Conditioning
-from deployments.diffusion.run import Run
+from deployments.diffusion.run import BatchKey, Run
+from deployments.diffusion.step import SCALARS, Denoise, Stack, Step, one_step
 
-Denoise = Callable[[torch.Tensor, torch.Tensor, Conditioning], torch.Tensor]
-
-
-@dataclass(slots=True, eq=False)
-class Member:
-    """A run and its tensors on the device; latents are (C, h, w), float32."""
-
-    run: Run
-    state: torch.Tensor
-    """(K, C, h, w), K as in the run's own table."""
-    conditioning: Conditioning
-    """One lane: the prompt's."""
-    negative: Conditioning | None
-    """One lane, for guided runs."""
-    kept: "Kept | None" = None
-    """For inpainting."""
+PADDED_BUFFERS = 6
+"""State buffers of a padded row: a compiled step must not see which samplers share the batch."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,25 +32,67 @@ class Kept:
     """The noise the run started from."""
 
 
+@dataclass(slots=True, eq=False)
+class Member:
+    """A run and its tensors on the device; latents are (C, h, w), float32."""
+
+    run: Run
+    state: torch.Tensor
+    """(K, C, h, w), K as in the run's own table."""
+    conditioning: Conditioning
+    """One lane: the prompt's."""
+    negative: Conditioning | None
+    """One lane, for runs that are guided at some call."""
+    kept: Kept | None = None
+    """For inpainting."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How rows become tensors on a device, and how these are stepped."""
+
+    denoise: Denoise
+    device: torch.device
+    step: Step = field(default=one_step)
+    buckets: tuple[int, ...] = ()
+    """Lanes and rows are padded to the next of these; empty pads nothing."""
+
+    def padded(self, lanes: int) -> int:
+        """The bucket for so many lanes. What exceeds the largest, a huge row alone, stays."""
+        place = bisect_left(self.buckets, lanes)
+        return self.buckets[place] if place < len(self.buckets) else lanes
+
+
 class Batch:
     """Rows that share a forward."""
 
     _state: torch.Tensor
-    """(B, K, C, h, w), K as in the widest table of the batch."""
-    _conditioning: Conditioning
-    _guided_rows: torch.Tensor
-    _guidance: torch.Tensor
+    """(R, K, C, h, w), K as in the widest table of the batch."""
+    _stack: Stack
+    _numbers: list[NDArray[np.float32]]
+    """Per member (calls, SCALARS + K * (K + 2)): everything that a call needs of it."""
+    _clean: tuple[torch.Tensor, torch.Tensor]
+    """The samples before the last step, and the model's outputs in it."""
 
-    def __init__(self, denoise: Denoise, device: torch.device) -> None:
-        self._denoise = denoise
-        self._device = device
+    def __init__(self, layout: Layout, members: Sequence[Member] = ()) -> None:
+        self._layout = layout
         self.members: list[Member] = []
-        self._restack([])
+        self.join(members)
+
+    @property
+    def key(self) -> BatchKey:
+        """What its members agree on."""
+        return self.members[0].run.key
 
     @property
     def lanes(self) -> int:
         """Lanes of the next forward."""
         return sum(member.run.lanes for member in self.members)
+
+    @property
+    def load(self) -> float:
+        """Those, in lanes of the native size: what the next forward costs."""
+        return sum(member.run.load for member in self.members)
 
     @property
     def weight(self) -> float:
@@ -81,85 +113,125 @@ class Batch:
             self._restack(stay)
         return out
 
+    def part(self, members: Sequence[Member]) -> Self:
+        """A batch of some of the members; the whole is itself."""
+        return self if len(members) == len(self.members) else type(self)(self._layout, members)
+
+    def restack(self) -> None:
+        """To be called when parts have stepped in its place: takes over their states."""
+        self._restack(self.members)
+
     def step(self) -> None:
-        """One model call for every member, each by its own table."""
-        scales, timesteps = self._column("scales"), self._column("timesteps").flatten()
-        matrices, noise = self._matrices(), self._noise()
-        sample = self._state[:, 0]
-        output = self._guided(scales * sample, timesteps)
-        inputs = torch.cat([self._state, output[:, None], noise[:, None]], dim=1)
-        # The latent's three axes are one to the matmul: (B, K, K + 2) @ (B, K + 2, C * h * w).
-        self._state = (matrices @ inputs.flatten(2)).view_as(self._state)
-        self._keep_unpainted()
-        for member, state in zip(self.members, self._state, strict=True):
+        """One model call for every member, each by its own table. All of it happens, or nothing."""
+        if [member.run.guided for member in self.members] != self._guided:
+            self._restack(self.members)
+        before = self._state
+        numbers, noise = self._current_numbers(), self._current_noise()
+        after, output = self._layout.step(self._layout.denoise, before, self._stack, numbers, noise)
+        if self._layout.device.type == "cuda":
+            # What goes wrong must show here, and a step's time be its own.
+            torch.cuda.synchronize(self._layout.device)
+        self._state, self._clean = after, (before[:, 0], output)
+        for member, state in zip(self.members, after, strict=False):  # the rest is padding
             member.state = state[: member.run.table.buffers]
             member.run.call += 1
 
+    def clean(self, members: Sequence[Member]) -> torch.Tensor:
+        """(n, C, h, w): the finished latents of these members as their last call predicts them."""
+        rows = [self.members.index(member) for member in members]
+        shares = np.stack([member.run.table.clean[member.run.call - 1] for member in members])
+        a, b = torch.from_numpy(shares).to(self._layout.device).T[:, :, None, None, None]
+        sample, output = self._clean
+        clean: torch.Tensor = a * sample[rows] + b * output[rows]
+        return clean
+
     def _restack(self, members: list[Member]) -> None:
         # Nothing of the batch changes before all of it is there: memory may run out in between.
-        state, conditioning = torch.zeros(0), {}
-        buffers = max((member.run.table.buffers for member in members), default=0)
-        guided = [i for i, member in enumerate(members) if member.negative is not None]
+        guided = [member.run.guided for member in members]
         if members:
-            state = torch.stack([_padded(member.state, buffers) for member in members])
-            lanes = [m.conditioning for m in members] + [m.negative for m in members if m.negative]
-            conditioning = {name: torch.cat([lane[name] for lane in lanes]) for name in lanes[0]}
-        scales = [members[i].run.row.guidance_scale for i in guided]
-        guidance = torch.tensor(scales, device=self._device).reshape(-1, 1, 1, 1)
-        rows = torch.tensor(guided, dtype=torch.long, device=self._device)
-        self._state, self._conditioning = state, conditioning
-        self._guided_rows, self._guidance = rows, guidance
+            state, stack = self._stacked(members, guided)
+            self._state, self._stack = state, stack
+            self._numbers = [numbers_of(member.run, state.shape[1]) for member in members]
+        self._guided = guided
         self.members = members
 
-    def _guided(self, sample: torch.Tensor, timesteps: torch.Tensor) -> torch.Tensor:
-        """Lanes are packed: one of every row, then the second lane of the guided rows alone."""
-        rows = self._guided_rows
-        output = self._denoise(
-            torch.cat([sample, sample[rows]]),
-            torch.cat([timesteps, timesteps[rows]]),
-            self._conditioning,
+    def _stacked(self, members: list[Member], guided: list[bool]) -> tuple[torch.Tensor, Stack]:
+        lanes = self._layout.padded(len(members) + sum(guided))
+        padded = [*members]
+        buffers = max(member.run.table.buffers for member in members)
+        if self._layout.buckets:  # rows are padded to as many as lanes, so that one shape has all
+            padded += members[:1] * (lanes - len(members))
+            buffers = max(buffers, PADDED_BUFFERS)
+        second = [i for i, is_guided in enumerate(guided) if is_guided]
+        row_of_lane = [*range(len(members)), *second]
+        second_lane = list(range(len(padded)))
+        for lane, row in enumerate(second, start=len(members)):
+            second_lane[row] = lane
+        told = [member.conditioning for member in members]
+        told += [members[row].negative or {} for row in second]
+        missing = lanes - len(row_of_lane)
+        told, row_of_lane = told + told[:1] * missing, row_of_lane + [0] * missing
+        state = torch.stack([_widened(member.state, buffers) for member in padded])
+        return state, Stack(
+            row_of_lane=torch.tensor(row_of_lane, device=self._layout.device),
+            second_lane=torch.tensor(second_lane, device=self._layout.device),
+            conditioning={name: torch.cat([lane[name] for lane in told]) for name in told[0]},
+            **_kept(padded, state[:, 0]),
         )
-        conditional, unconditional = (
-            output[: len(self.members)].clone(),
-            output[len(self.members) :],
-        )
-        away = conditional[rows] - unconditional
-        return conditional.index_copy_(0, rows, unconditional + self._guidance * away)
 
-    def _column(self, name: str) -> torch.Tensor:
-        """This call's value of a per-call table column, one per row: (B, 1, 1, 1)."""
-        values = [getattr(m.run.table, name)[m.run.call] for m in self.members]
-        return torch.from_numpy(np.array(values)).to(self._device).reshape(-1, 1, 1, 1)
+    def _current_numbers(self) -> torch.Tensor:
+        """This call's numbers of every row; one array, so one transfer a step."""
+        numbers = [own[m.run.call] for own, m in zip(self._numbers, self.members, strict=True)]
+        numbers += numbers[:1] * (len(self._state) - len(numbers))
+        return torch.from_numpy(np.stack(numbers)).to(self._layout.device)
 
-    def _matrices(self) -> torch.Tensor:
-        """(B, K, K + 2): every row's matrix, spread to the widest state of the batch."""
-        width = self._state.shape[1]
-        matrices = np.zeros((len(self.members), width, width + 2), np.float32)
-        for matrix, member in zip(matrices, self.members, strict=True):
-            own = member.run.table.matrices[member.run.call]
-            matrix[: len(own), : len(own)] = own[:, :-2]
-            matrix[: len(own), width:] = own[:, -2:]
-        return torch.from_numpy(matrices).to(self._device)
-
-    def _noise(self) -> torch.Tensor:
-        """(B, C, h, w); zeros for rows whose scheduler does not draw at this call."""
+    def _current_noise(self) -> torch.Tensor:
+        """(R, C, h, w); zeros for rows whose scheduler does not draw at this call."""
         noise = torch.zeros_like(self._state[:, 0])
         for i, member in enumerate(self.members):
             index = member.run.noise.step_index[member.run.call]
             if index >= 0:
-                noise[i] = member.run.noise.steps[index].to(self._device)
+                noise[i] = member.run.noise.steps[index].to(self._layout.device)
         return noise
 
-    def _keep_unpainted(self) -> None:
-        """Sets the unpainted region of every masked row back to its image at this call's noise."""
-        for member, state in zip(self.members, self._state, strict=True):
-            if member.kept is not None:
-                mask = member.kept.mask
-                signal, noise = member.run.table.blend[member.run.call].tolist()
-                image = signal * member.kept.image_latents + noise * member.kept.noise
-                state[0] = mask * state[0] + (1 - mask) * image
+
+def numbers_of(run: Run, buffers: int) -> NDArray[np.float32]:
+    """(calls, SCALARS + K * (K + 2)): what each call needs, its matrix spread to K = `buffers`."""
+    table = run.table
+    matrices = np.zeros((table.calls, buffers, buffers + 2), np.float32)
+    own = table.buffers
+    matrices[:, :own, :own] = table.matrices[:, :, :-2]
+    matrices[:, :own, buffers:] = table.matrices[:, :, -2:]
+    numbers = np.empty((table.calls, SCALARS + buffers * (buffers + 2)), np.float32)
+    numbers[:, 0], numbers[:, 1] = table.scales, table.timesteps
+    numbers[:, 2] = [
+        run.row.guidance_scale if run.guided_at(i) else 1.0 for i in range(table.calls)
+    ]
+    numbers[:, 3] = [
+        run.row.guidance_rescale if run.guided_at(i) else 0.0 for i in range(table.calls)
+    ]
+    numbers[:, 4:SCALARS] = table.blend
+    numbers[:, SCALARS:] = matrices.reshape(table.calls, -1)
+    return numbers
 
 
-def _padded(state: torch.Tensor, buffers: int) -> torch.Tensor:
+def _kept(members: Sequence[Member], like: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Mask, image latents and image noise of every row; (R, ...), shaped as `like`."""
+    mask, latents, noise = (
+        torch.ones_like(like[:, :1]),
+        torch.zeros_like(like),
+        like.clone().zero_(),
+    )
+    for i, member in enumerate(members):
+        if member.kept is not None:
+            mask[i], latents[i], noise[i] = (
+                member.kept.mask,
+                member.kept.image_latents,
+                member.kept.noise,
+            )
+    return {"mask": mask, "image_latents": latents, "image_noise": noise}
+
+
+def _widened(state: torch.Tensor, buffers: int) -> torch.Tensor:
     missing = buffers - len(state)
     return torch.cat([state, state.new_zeros(missing, *state.shape[1:])]) if missing else state

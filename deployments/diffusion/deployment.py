@@ -1,11 +1,12 @@
 """The diffusion deployment: one model and one engine thread per replica."""
 
 import asyncio
+from collections.abc import AsyncGenerator
 
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.stats import EngineStats
 from deployments.logs import log_through_serve
-from deployments.requests import ImageResult, ModelCard, PreparedImage, Row
+from deployments.requests import ImageResult, ModelCard, PreparedImage, Progress, Row
 
 
 class Diffusion:
@@ -24,6 +25,30 @@ class Diffusion:
         Raises UnsupportedScheduler, Requeue or GenerationFailed.
         """
         return await asyncio.wrap_future(self._worker.engine.submit(row, prepared))
+
+    async def generate_with_progress(
+        self, row: Row, prepared: PreparedImage | None = None, *, preview_every: int = 0
+    ) -> AsyncGenerator[Progress | ImageResult]:
+        """As `generate`, but with a `Progress` for each model call before the picture.
+
+        Every `preview_every` calls one of them carries a preview. To be called as a stream.
+        """
+        from deployments.diffusion.run import Watcher
+
+        loop, told = asyncio.get_running_loop(), asyncio.Queue[Progress | None]()
+
+        def tell(progress: Progress | None) -> None:
+            loop.call_soon_threadsafe(told.put_nowait, progress)
+
+        future = self._worker.engine.submit(row, prepared, watcher=Watcher(tell, preview_every))
+        future.add_done_callback(lambda _: tell(None))
+        try:
+            while (progress := await told.get()) is not None:
+                yield progress
+            picture: ImageResult = await asyncio.wrap_future(future)
+            yield picture
+        finally:
+            future.cancel()  # whoever stops listening wants no picture
 
     async def card(self) -> ModelCard:
         """What this model can do."""

@@ -4,48 +4,46 @@ It knows no queue and no device: a sampler's table and a seed's noise are made o
 """
 
 from collections.abc import Callable
-from concurrent.futures import Future
 
-from deployments.diffusion.families.family import Family
+from deployments.diffusion.families.family import Family, Size
 from deployments.diffusion.noise import draw_noise
-from deployments.diffusion.run import BatchKey, Run
+from deployments.diffusion.run import BatchKey, Run, Ticket
 from deployments.diffusion.sampling import StepTable, StepTables
-from deployments.requests import ImageResult, PreparedImage, Row
+from deployments.requests import PreparedImage, Row
 
 
 class Desk:
     """Turns rows into runs of one model."""
 
-    def __init__(self, family: Family) -> None:
+    def __init__(self, family: Family, unit: Size) -> None:
+        """`unit` is the size whose lane costs 1."""
         self._family = family
+        self._unit = unit[0] * unit[1]
         self._tables = StepTables(family.scheduler_config)
 
     def settle(
         self,
         row: Row,
         prepared: PreparedImage | None,
-        now_s: float,
-        future: Future[ImageResult],
-        check_room: Callable[[int, float], None],
+        ticket: Ticket,
+        check_room: Callable[[Run], None],
     ) -> Run:
-        """The run of a row. `check_room(calls, weight)` may refuse it before its noise is drawn.
+        """The run of a row. `check_room` may refuse it before its noise is drawn.
 
         Raises UnsupportedScheduler, and whatever `check_room` raises.
         """
         factor = self._family.latent_factor
         key = BatchKey(row.height // factor, row.width // factor)
-        native = self._family.native_side // factor
         inpaints = prepared is not None and prepared.mask is not None
         run = Run(
             row=row,
             prepared=prepared,
             key=key,
             table=self._table(row, inpaints=inpaints),
-            area=key.latent_height * key.latent_width / native**2,
-            submitted_s=now_s,
-            future=future,
+            area=row.width * row.height / self._unit,
+            ticket=ticket,
         )
-        check_room(run.calls_left, run.weight)
+        check_room(run)
         run.noise = draw_noise(
             row.seed,
             (self._family.latent_channels, *key),

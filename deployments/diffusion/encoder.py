@@ -1,4 +1,4 @@
-"""Newcomers: prompts and input images become the tensors with which a run joins a batch."""
+"""The encoder: prompts and input images become the tensors with which a run joins a batch."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -14,23 +14,28 @@ _IMAGES_AT_ONCE = 4  # bounds the encoder's memory
 
 
 class Encoder:
-    """Encodes whoever joins together, together: each new prompt once, images four at a time."""
+    """Encodes whoever joins together, together: each new prompt once, images four at a time.
 
-    def __init__(self, family: Family) -> None:
+    `strict` encodes one thing at a time, since in other company the last bits differ.
+    """
+
+    def __init__(self, family: Family, *, strict: bool = False) -> None:
         self._family = family
+        self._images_at_once = 1 if strict else _IMAGES_AT_ONCE
+        self._prompts_at_once = 1 if strict else _PROMPTS_KEPT
         self._prompts: OrderedDict[str, Conditioning] = OrderedDict()
 
     def encode(self, runs: Sequence[Run]) -> list[Member]:
         """One member per run, in order."""
         prompts = [run.row.prompt for run in runs]
-        negatives = [run.row.negative_prompt for run in runs if run.guided]
+        negatives = [run.row.negative_prompt for run in runs if run.guided_calls]
         encoded = self._encode_prompts([*prompts, *negatives])
         images = self._encode_images([run for run in runs if run.prepared is not None])
         return [
             self._member(
                 run,
                 encoded[run.row.prompt],
-                encoded[run.row.negative_prompt] if run.guided else None,
+                encoded[run.row.negative_prompt] if run.guided_calls else None,
                 images.get(run),
             )
             for run in runs
@@ -40,9 +45,10 @@ class Encoder:
         known = {prompt: self._prompts.get(prompt) for prompt in prompts}
         missing = [prompt for prompt, conditioning in known.items() if conditioning is None]
         found = {prompt: c for prompt, c in known.items() if c is not None}
-        if missing:
-            lanes = self._family.encode_prompts(missing)
-            for i, prompt in enumerate(missing):
+        for start in range(0, len(missing), self._prompts_at_once):
+            chunk = missing[start : start + self._prompts_at_once]
+            lanes = self._family.encode_prompts(chunk)
+            for i, prompt in enumerate(chunk):
                 # Cloned, since a view would keep the whole batch of prompts alive.
                 found[prompt] = {name: t[i : i + 1].clone() for name, t in lanes.items()}
         for prompt in known:
@@ -55,8 +61,8 @@ class Encoder:
     def _encode_images(self, runs: list[Run]) -> dict[Run, torch.Tensor]:
         latents: dict[Run, torch.Tensor] = {}
         device = self._family.device
-        for start in range(0, len(runs), _IMAGES_AT_ONCE):
-            chunk = runs[start : start + _IMAGES_AT_ONCE]
+        for start in range(0, len(runs), self._images_at_once):
+            chunk = runs[start : start + self._images_at_once]
             pixels = [
                 torch.tensor(run.prepared.pixels) for run in chunk if run.prepared is not None
             ]

@@ -1,7 +1,7 @@
 """The finished: latents become pixels on the engine's thread, pixels become files off it."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from deployments.diffusion.batch import Member
 from deployments.diffusion.families.family import Family
+from deployments.diffusion.isolation import Outcome, isolate
 from deployments.diffusion.run import Run, answer
 from deployments.errors import EngineFailed, GenerationFailed
 from deployments.imaging.codecs import encode
@@ -23,36 +24,57 @@ DECODED_AT_ONCE = 4
 
 
 class Finisher:
-    """Decodes in batches; encodes, composites and answers on a small thread pool."""
+    """Decodes in batches; encodes, composites and answers on a small thread pool.
 
-    def __init__(self, family: Family, threads: int, clock: Callable[[], float]) -> None:
+    `strict` decodes one sample at a time, since in other company the last bits differ.
+    """
+
+    def __init__(
+        self, family: Family, threads: int, clock: Callable[[], float], *, strict: bool = False
+    ) -> None:
         self._family = family
         self._clock = clock
-        self._codecs = ThreadPoolExecutor(threads, thread_name_prefix="stepwise-codec")
+        self._at_once = 1 if strict else DECODED_AT_ONCE
+        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="stepwise-codec")
+        self.members: list[Member] = []
+        """Sampled, and not yet decoded."""
 
-    def finish(self, members: Sequence[Member]) -> None:
-        """Decodes the samples of at most DECODED_AT_ONCE members; the rest is done off-thread."""
+    def drop(self, gone: Collection[Run]) -> None:
+        """Nobody waits for these any more."""
+        self.members = [member for member in self.members if member.run not in gone]
+
+    def decode(self, at_most: int) -> tuple[int, Outcome[Member]]:
+        """Decodes so many samples, of one size; gives how many, and those that failed."""
+        same = [m for m in self.members if m.run.key == self.members[0].run.key]
+        chunk = same[: min(at_most, self._at_once)]
+        outcome = isolate(chunk, self._decode)
+        self.members = [member for member in self.members if member not in chunk]
+        return len(chunk), outcome
+
+    def _decode(self, members: Sequence[Member]) -> None:
         latents = torch.stack([member.state[0] for member in members])
         finite = latents.isfinite().flatten(1).all(dim=1).tolist()
         pixels = self._family.decode(latents).cpu().numpy()
         for member, sound, picture in zip(members, finite, pixels, strict=True):
-            self._codecs.submit(self._answer, member.run, picture if sound else None)
+            self.pool.submit(self._answer, member.run, picture if sound else None)
 
     def close(self) -> None:
         """Waits for the pictures being encoded."""
-        self._codecs.shutdown()
+        self.pool.shutdown()
 
     def _answer(self, run: Run, pixels: NDArray[np.uint8] | None) -> None:
         if run.gone:
             return
         try:
-            answer(run.future, self._result(run, pixels))
+            answer(run.ticket.future, self._result(run, pixels))
         except GenerationFailed as error:
             logger.warning("%s", error.message)
-            answer(run.future, error)
+            answer(run.ticket.future, error)
         except Exception:
             logger.exception("row %s could not be encoded", run.row.id)
-            answer(run.future, EngineFailed(f"row {run.row.id} could not be encoded; ask again"))
+            answer(
+                run.ticket.future, EngineFailed(f"row {run.row.id} could not be encoded; ask again")
+            )
 
     def _result(self, run: Run, pixels: NDArray[np.uint8] | None) -> ImageResult:
         row = run.row

@@ -2,17 +2,21 @@
 
 import logging
 import os
+import platform
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
+import diffusers
 import torch
 
-from deployments.diffusion.batch import Denoise
-from deployments.diffusion.compiled import bucketed
+from deployments.diffusion.batch import Layout
+from deployments.diffusion.capacity import CapacityCurve, CurveKey, CurveStore
+from deployments.diffusion.compiled import compiled_step
 from deployments.diffusion.engine import Engine
-from deployments.diffusion.families.family import Family
+from deployments.diffusion.families.family import Family, Size
 from deployments.diffusion.families.stable_diffusion import StableDiffusion
-from deployments.diffusion.sampling import SCHEDULERS
+from deployments.diffusion.samplers import SAMPLERS
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.warmup import warm_up
 from deployments.requests import ModelCard
@@ -29,13 +33,59 @@ def load_engine(settings: DiffusionSettings) -> tuple[Engine, ModelCard]:
     family = _load_family(settings)
     card = _card(family, settings)
     logger.info("model %s loaded in %.1f s", settings.id, time.monotonic() - begun_s)
-    denoise: Denoise = family.denoise
-    if settings.compile_mode is not None:
-        family.compile(settings.compile_mode)
-        denoise = bucketed(family.denoise, settings.lane_buckets)
-    lane_call_s = warm_up(family, denoise, settings.lane_buckets)
+    layout = Layout(
+        family.denoise,
+        family.device,
+        step=compiled_step(family, settings),
+        buckets=settings.padded_to,
+    )
+    sizes = card.sizes or ((card.default_width, card.default_height),)
+    curve = _curve(family, settings, layout, card.default_scheduler, sizes)
     logger.info("model %s warm after %.1f s", settings.id, time.monotonic() - begun_s)
-    return Engine(family, settings, denoise=denoise, lane_call_s=lane_call_s), card
+    return Engine(family, settings, layout=layout, curve=curve, unit=sizes[0]), card
+
+
+def _curve(
+    family: Family,
+    settings: DiffusionSettings,
+    layout: Layout,
+    scheduler: str,
+    sizes: Sequence[Size],
+) -> CapacityCurve:
+    """What this model costs on this device, as the fastest of all starts has measured it."""
+    measured = warm_up(
+        family,
+        layout,
+        scheduler=scheduler,
+        sizes=sizes,
+        buckets=settings.lane_buckets,
+    )
+    store = CurveStore(Path(settings.cache_folder).expanduser() / "curves")
+    key = _curve_key(settings, sizes[0], family.device)
+    curve = measured.fastest(store.load(key))
+    store.save(key, curve)
+    knee = curve.knee(settings.knee_margin)
+    logger.info(
+        "model %s: %d lanes at once, %.1f ms each", settings.id, knee,
+        1e3 * curve.step_at(knee) / knee,
+    )  # fmt: skip
+    return curve
+
+
+def _curve_key(settings: DiffusionSettings, size: Size, device: torch.device) -> CurveKey:
+    cores = f"{platform.machine()}, {os.cpu_count()} cores"
+    return CurveKey(
+        device=torch.cuda.get_device_name(device) if device.type == "cuda" else cores,
+        model=settings.id,
+        source=settings.source,
+        dtype=settings.dtype,
+        size=size,
+        mode=f"{settings.compile_mode} {settings.compile_scope} to {settings.padded_to} "
+        f"threads {settings.threads}",
+        torch=str(torch.__version__),
+        diffusers=diffusers.__version__,
+        lane_buckets=settings.lane_buckets,
+    )
 
 
 def _load_family(settings: DiffusionSettings) -> Family:
@@ -55,25 +105,28 @@ def _device(settings: DiffusionSettings) -> torch.device:
 
 def _card(family: Family, settings: DiffusionSettings) -> ModelCard:
     scheduler = settings.default_scheduler or family.scheduler_name
-    if scheduler not in SCHEDULERS:
+    if scheduler not in SAMPLERS:
         raise ValueError(
             f"model {settings.id}: default_scheduler is {scheduler!r}; "
-            f"use one of {', '.join(SCHEDULERS)}"
+            f"use one of {', '.join(SAMPLERS)}"
         )
     native = family.native_side
+    sizes = _sizes(family, settings)
     # A compiled step knows the shapes it was warmed with; another would compile inside a request.
     any_size = settings.compile_mode is None
+    width, height = sizes[0]
     return ModelCard(
         id=settings.id,
         created=int(time.time()),
         family=family.name,
-        default_width=native,
-        default_height=native,
+        default_width=width,
+        default_height=height,
         size_multiple=family.latent_factor,
-        min_side=native // 2 if any_size else native,
-        max_side=native * 2 if any_size else native,
+        min_side=native // 2 if any_size else min(map(min, sizes)),
+        max_side=native * 2 if any_size else max(map(max, sizes)),
+        sizes=() if any_size else sizes,
         latent_factor=family.latent_factor,
-        schedulers=tuple(SCHEDULERS),
+        schedulers=tuple(SAMPLERS),
         default_scheduler=scheduler,
         default_steps=settings.default_steps,
         max_steps=settings.max_steps,
@@ -82,3 +135,14 @@ def _card(family: Family, settings: DiffusionSettings) -> ModelCard:
         default_strength=settings.default_strength,
         max_images=settings.max_images,
     )
+
+
+def _sizes(family: Family, settings: DiffusionSettings) -> tuple[Size, ...]:
+    """The declared sizes, or the square that the model was trained at."""
+    for width, height in settings.declared_sizes:
+        if width % family.latent_factor or height % family.latent_factor:
+            raise ValueError(
+                f"model {settings.id}: sizes has {width}x{height}; both sides must be multiples "
+                f"of {family.latent_factor}"
+            )
+    return settings.declared_sizes or ((family.native_side, family.native_side),)

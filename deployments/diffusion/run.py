@@ -1,13 +1,15 @@
 """A row on its way through the engine."""
 
+from collections.abc import Callable
 from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from deployments.diffusion.noise import RowNoise
 from deployments.diffusion.sampling import StepTable
-from deployments.requests import ImageResult, PreparedImage, Row
+from deployments.requests import ImageResult, PreparedImage, Priority, Progress, Row
 
 
 class BatchKey(NamedTuple):
@@ -18,7 +20,7 @@ class BatchKey(NamedTuple):
 
 
 def answer(future: Future[ImageResult], outcome: ImageResult | Exception) -> None:
-    """The row's one answer. A future that was cancelled or is answered already keeps its state."""
+    """A row's one answer. A future that was cancelled or is answered already keeps its state."""
     with suppress(InvalidStateError):
         if isinstance(outcome, Exception):
             future.set_exception(outcome)
@@ -26,13 +28,35 @@ def answer(future: Future[ImageResult], outcome: ImageResult | Exception) -> Non
             future.set_result(outcome)
 
 
-@dataclass(slots=True, eq=False)
-class Run:
-    """A row, what its seed and scheduler settled beforehand, and how far it has come.
+@dataclass(frozen=True, slots=True)
+class Watcher:
+    """Somebody who wants to know how a row gets on."""
 
-    The future is the row's only tie to whoever waits for it: cancelling it takes the row out of
-    the engine before its next model call.
-    """
+    notify: Callable[[Progress], None]
+    """Called on the engine's threads, so it must return at once; what it raises is logged."""
+    preview_every: int = 0
+    """Model calls between previews; 0 makes none."""
+
+    def wants_preview(self, call: int, calls: int) -> bool:
+        """Whether this call is one to show. The last one is not: the picture itself follows."""
+        return self.preview_every > 0 and call % self.preview_every == 0 and call < calls
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ticket:
+    """Who waits for a row, and since when; times are on the engine's clock."""
+
+    future: Future[ImageResult]
+    """Cancelling it takes the row out of the engine before its next model call."""
+    submitted_s: float
+    deadline_s: float | None = None
+    """When the picture should be there; who is late is still served."""
+    watcher: Watcher | None = None
+
+
+@dataclass(eq=False)
+class Run:
+    """A row, what its seed and scheduler settled beforehand, and how far it has come."""
 
     row: Row
     prepared: PreparedImage | None
@@ -40,28 +64,48 @@ class Run:
     table: StepTable
     area: float
     """Latent cells, in units of the native size: what one lane costs, and takes of the memory."""
-    submitted_s: float
-    future: Future[ImageResult]
+    ticket: Ticket
     noise: RowNoise = field(init=False)
     """Drawn once the queue has room."""
     started_s: float = 0.0
     call: int = 0
     """Model calls done."""
 
+    @cached_property
+    def guided_calls(self) -> range:
+        """The calls at which guidance is on; none when the scale leaves nothing to guide."""
+        if self.row.guidance_scale <= 1:
+            return range(0)
+        calls = self.table.calls
+        return range(round(self.row.guidance_start * calls), round(self.row.guidance_end * calls))
+
+    def guided_at(self, call: int) -> bool:
+        """Whether the row takes a second, unconditional lane at this call."""
+        return call in self.guided_calls
+
     @property
     def guided(self) -> bool:
-        """Whether guidance is on: then the row takes a second, unconditional lane."""
-        return self.row.guidance_scale > 1
+        """Whether it does at the next call."""
+        return self.guided_at(self.call)
 
     @property
     def lanes(self) -> int:
-        """Lanes of the forward that the row takes."""
+        """Lanes that the row takes of the next forward."""
         return 2 if self.guided else 1
 
     @property
+    def load(self) -> float:
+        """The same in lanes of the native size; small ones take one."""
+        return self.lanes * self._lane_weight
+
+    @property
     def weight(self) -> float:
-        """What the row takes of the capacity, in lanes of the native size; small ones take one."""
-        return self.lanes * max(self.area, 1.0)
+        """What the row takes of the capacity, in lanes of the native size.
+
+        A second lane counts until the last call that needs it, also before the first: a row that
+        runs must never find its lane taken.
+        """
+        return (2 if self.call < self.guided_calls.stop else 1) * self._lane_weight
 
     @property
     def calls_left(self) -> int:
@@ -69,6 +113,31 @@ class Run:
         return self.table.calls - self.call
 
     @property
+    def lane_calls_left(self) -> float:
+        """Model calls still to do, each counted with its lanes: what the row still costs."""
+        guided_left = len(range(max(self.call, self.guided_calls.start), self.guided_calls.stop))
+        return (self.calls_left + guided_left) * self._lane_weight
+
+    @property
+    def priority(self) -> Priority:
+        """As the row says."""
+        return self.row.priority
+
+    @property
+    def submitted_s(self) -> float:
+        """When it arrived."""
+        return self.ticket.submitted_s
+
+    @property
+    def deadline_s(self) -> float | None:
+        """When its picture should be there."""
+        return self.ticket.deadline_s
+
+    @property
     def gone(self) -> bool:
         """Whether nobody waits for the row any more: it was cancelled, or has failed."""
-        return self.future.done()
+        return self.ticket.future.done()
+
+    @property
+    def _lane_weight(self) -> float:
+        return max(self.area, 1.0)

@@ -6,6 +6,8 @@ from typing import Literal
 
 import msgspec
 
+from deployments.diffusion.order import AGEING_CALLS_PER_S
+
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 CompileMode = Literal["off", "default", "reduce-overhead", "max-autotune"]
@@ -22,14 +24,30 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """`auto` takes CUDA where there is one."""
     dtype: Dtype = "float32"
     compile: CompileMode | bool = "off"
-    """torch.compile of the denoiser at its native size, which is then the only one offered; every
-    lane bucket is compiled before the replica is ready. (YAML reads a bare `off` as false.)"""
+    """torch.compile of the step; every lane bucket of every declared size is compiled before the
+    replica is ready, and no other size is offered. (YAML reads a bare `off` as false.)"""
+    compile_scope: Literal["whole", "regional"] = "whole"
+    """`regional` compiles the blocks that the denoiser repeats: sooner ready, slower to run."""
+    sizes: tuple[str, ...] = ()
+    """Declared sizes as `1024x768`, width first; the first is the default. Empty declares the
+    native square. Without `compile` other sizes are offered too."""
     lane_buckets: tuple[int, ...] = (1, 2, 4, 8, 16)
-    """Lanes of one forward; the largest is the capacity. A compiled step is padded to the next."""
+    """Lanes of one forward, measured at the start; the largest is the most that ever run. A
+    compiled step is padded to the next."""
+    knee_margin: float = 0.05
+    """Lanes are added only while images per second still rise by more than this share."""
+    strict: bool = False
+    """Pads every forward to the largest bucket, and encodes and decodes one picture at a time, so
+    that a picture is the same to the last bit whatever ran beside it. Costs throughput."""
+    cache_folder: str = "~/.cache/stepwise"
+    """Where measured curves and compiled kernels are kept between starts."""
     threads: int = 0
     """torch's CPU threads; 0 takes every core (Ray would set it from `num_cpus`)."""
     max_queue_s: float = 30.0
     """Seconds of measured work that may wait here; past it a row is answered with `Requeue`."""
+    ageing_calls_per_s: float = AGEING_CALLS_PER_S
+    """A second of waiting counts as so many model calls less to do. 0 always prefers the row with
+    the least work left, a very large number the one that came first."""
     default_steps: int = 20
     max_steps: int = 150
     default_guidance: float = 7.5
@@ -52,6 +70,12 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             raise ValueError(f"lane_buckets ends at {buckets[-1]}: a guided row needs 2 lanes")
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", self.id):
             raise ValueError(f"id is {self.id!r}: use 1 to 64 letters, digits, '.', '_' or '-'")
+        for size in self.sizes:
+            if not re.fullmatch(r"[1-9][0-9]{1,4}x[1-9][0-9]{1,4}", size):
+                raise ValueError(f"sizes has {size!r}: write a size as 1024x768")
+        for name in ("knee_margin", "ageing_calls_per_s"):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"{name} is {getattr(self, name):g}: use 0 or more")
         for name in ("max_queue_s", "stalled_after_s"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name):g}: use a number above 0")
@@ -78,6 +102,18 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         if isinstance(self.compile, bool):
             return "default" if self.compile else None
         return None if self.compile == "off" else self.compile
+
+    @property
+    def padded_to(self) -> tuple[int, ...]:
+        """The buckets to which lanes are padded; empty pads nothing."""
+        if self.strict:
+            return self.lane_buckets[-1:]
+        return () if self.compile_mode is None else self.lane_buckets
+
+    @property
+    def declared_sizes(self) -> tuple[tuple[int, int], ...]:
+        """`sizes` as numbers: width and height in pixels."""
+        return tuple((int(w), int(h)) for w, h in (size.split("x") for size in self.sizes))
 
     @property
     def max_lanes(self) -> int:

@@ -1,6 +1,7 @@
 """What an engine counts about itself."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 
 
 @dataclass(slots=True)
@@ -18,6 +19,15 @@ class EngineStats:
     cancelled: int = 0
     failed: int = 0
     requeued: int = 0
+    parked: int = 0
+    """How often a running row went back to the queue: for a more urgent one, or for memory."""
+    splits: int = 0
+    """How often work on several rows was repeated in halves: for memory, or to find a bad row."""
+    previews: int = 0
+    held_back: Counter[str] = field(default_factory=Counter)
+    """Why the most urgent waiting row did not start -> in how many steps."""
+    recompiles: int = 0
+    """Gauge: graphs compiled since warm-up; anything but 0 is a shape that was not declared."""
     running: int = 0
     """Gauge: rows in a batch now."""
     waiting: int = 0

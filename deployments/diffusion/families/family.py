@@ -9,6 +9,10 @@ Conditioning = Mapping[str, torch.Tensor]
 """What the denoiser is told besides latents and time; every tensor's first axis is the lane."""
 
 
+Size = tuple[int, int]
+"""Width and height in pixels."""
+
+
 class Family(Protocol):
     """One loaded model. Tensors in and out are float32 on the model's device."""
 
@@ -38,5 +42,8 @@ class Family(Protocol):
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """(n, C, h, w) latents -> (n, H, W, 3) uint8 pixels, still on the device."""
 
-    def compile(self, mode: str) -> None:
-        """Replaces the denoiser by its compiled self."""
+    def preview(self, latents: torch.Tensor) -> torch.Tensor:
+        """(n, C, h, w) latents -> (n, H', W', 3) uint8 pixels, small and rough, on the device."""
+
+    def compile_blocks(self, mode: str) -> None:
+        """Compiles the blocks that the denoiser repeats, once for all of them."""

@@ -4,12 +4,14 @@ The embedded model is one of them: it is loaded and run by this file like any ot
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderTiny, StableDiffusionPipeline
 
 from deployments.diffusion.families.family import Conditioning
+from deployments.diffusion.families.latent_rgb import LatentRgb
 
 
 class StableDiffusion:
@@ -38,6 +40,7 @@ class StableDiffusion:
         self.latent_factor: int = pipeline.vae_scale_factor
         self.native_side: int = self._unet.config.sample_size * self.latent_factor
         self.encoder_is_random: bool = not isinstance(self._vae, AutoencoderTiny)
+        self._latent_rgb = LatentRgb.of_model(Path(source), self.latent_channels).to(device)
         self.scheduler_config: Mapping[str, Any] = dict(pipeline.scheduler.config)
         self.scheduler_name = type(pipeline.scheduler).__name__
 
@@ -73,8 +76,10 @@ class StableDiffusion:
         pixels: torch.Tensor = self._vae.decode(scaled, return_dict=False)[0].float()
         return (pixels / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1)
 
-    def compile(self, mode: str) -> None:
-        """Replaces the UNet by its compiled self; shapes are static, one graph per lane bucket."""
-        # Dynamo's default of 8 would leave the ninth bucket eager without a word.
-        torch._dynamo.config.recompile_limit = 64
-        self._unet = torch.compile(self._unet, mode=mode, dynamic=False)
+    def preview(self, latents: torch.Tensor) -> torch.Tensor:
+        """A linear guess of the decoded picture, one pixel or a small patch for each cell."""
+        return self._latent_rgb.pixels(latents)
+
+    def compile_blocks(self, mode: str) -> None:
+        """Compiles the UNet's transformer blocks; shapes are static."""
+        self._unet.compile_repeated_blocks(mode=mode, dynamic=False)
