@@ -1,0 +1,1 @@
+"""What `bench_batching.py` is made of: one trace of requests, and seven ways to serve it."""

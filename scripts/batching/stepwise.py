@@ -1,0 +1,40 @@
+"""Our engine, as the load drives it: rows go in at their arrival, in whatever mix."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+
+from deployments.diffusion.batch import Batch
+from deployments.diffusion.families.stable_diffusion import StableDiffusion
+from deployments.diffusion.settings import DiffusionSettings
+from deployments.diffusion.worker import EngineWorker
+
+from .systems import Picture, System, Work
+from .trace import Job
+
+
+@contextmanager
+def opened(settings: DiffusionSettings) -> Iterator[System]:
+    """A warm engine on its own thread."""
+    with EngineWorker(settings) as worker:
+        engine = worker.engine
+
+        def submit(job: Job) -> Future[Picture]:
+            # An ImageResult is a Picture; Future is invariant in what it holds.
+            return engine.submit(job.row, job.image)  # type: ignore[return-value]
+
+        def work() -> Work:
+            stats = engine.stats()
+            return Work(stats.steps, stats.lane_steps)
+
+        yield System(submit, work)
+
+
+def denoiser(settings: DiffusionSettings) -> tuple[type, str]:
+    """The method whose calls are the denoiser's, for the model clock.
+
+    A compiled step is one graph, in which a mark could not be set: there the whole step counts.
+    """
+    return (StableDiffusion, "denoise") if settings.compile_mode is None else (Batch, "step")
