@@ -108,7 +108,8 @@ def _card(family: Family, settings: DiffusionSettings) -> ModelCard:
     if scheduler not in SAMPLERS:
         raise ValueError(
             f"model {settings.id}: default_scheduler is {scheduler!r}; "
-            f"use one of {', '.join(SAMPLERS)}"
+            "use a scheduler's class name or a familiar one, as DPMSolverMultistepScheduler or "
+            "DPM++ 2M Karras; samplers.py lists them"
         )
     native = family.native_side
     sizes = _sizes(family, settings)
