@@ -59,7 +59,6 @@ def make_curve(lanes: Sequence[int]) -> CapacityCurve:
     return CapacityCurve(
         lanes=tuple(lanes),
         step_s=tuple(0.01 * max(lanes) for _ in lanes),
-        encode_s=0.01,
         encode_image_s=0.01,
         decode_s=0.01,
     )

@@ -35,7 +35,6 @@ def curve(lanes: tuple[int, ...] = (2, 4, 8, 16), *step_s: float) -> CapacityCur
     return CapacityCurve(
         lanes=lanes,
         step_s=step_s or (0.0254, 0.0335, 0.0534, 0.0927),
-        encode_s=0.01,
         encode_image_s=0.02,
         decode_s=0.03,
     )

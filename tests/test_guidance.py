@@ -4,11 +4,11 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
 
 from deployments.diffusion.families.stable_diffusion import StableDiffusion
 from deployments.requests import Row
 from tests.driving import drive, driven, make_row, wait_until_waiting
+from tests.pipelines import by_pipeline
 
 STEPS = 10
 
@@ -27,12 +27,8 @@ def decoded(tiny_family: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> li
     return seen
 
 
-def by_pipeline(family: StableDiffusion, row: Row) -> torch.Tensor:
+def guided_by_pipeline(family: StableDiffusion, row: Row) -> torch.Tensor:
     """The same row by diffusers; guidance is switched off in the way its documentation shows."""
-    components = {**family._pipeline.components}
-    components["scheduler"] = DDIMScheduler.from_config(family.scheduler_config)
-    pipeline: Any = StableDiffusionPipeline(**components, requires_safety_checker=False)
-    pipeline.set_progress_bar_config(disable=True)
     last = round(row.guidance_end * STEPS)
 
     def end_guidance(pipe: Any, step: int, _: Any, tensors: dict[str, Any]) -> dict[str, Any]:
@@ -41,18 +37,13 @@ def by_pipeline(family: StableDiffusion, row: Row) -> torch.Tensor:
             pipe._guidance_scale = 0.0
         return tensors
 
-    latents: torch.Tensor = pipeline(
-        prompt=row.prompt,
-        negative_prompt=row.negative_prompt,
-        num_inference_steps=STEPS,
-        guidance_scale=row.guidance_scale,
+    return by_pipeline(
+        family,
+        row,
         guidance_rescale=row.guidance_rescale,
-        generator=torch.Generator().manual_seed(row.seed),
-        output_type="latent",
         callback_on_step_end=end_guidance,
         callback_on_step_end_tensor_inputs=["prompt_embeds"],
-    ).images[0]
-    return latents
+    )
 
 
 @pytest.mark.parametrize(
@@ -79,7 +70,7 @@ def test_latents_equal_the_pipeline(
         future = engine.submit(row)
         wait_until_waiting(engine, 4)
         drive(engine, [*others, future])
-    expected = by_pipeline(tiny_family, row)
+    expected = guided_by_pipeline(tiny_family, row)
     error = min((latents - expected).norm() / expected.norm() for latents in decoded)
     assert error <= 1e-4, f"relative error {error:.1e}"
 

@@ -91,9 +91,9 @@ def test_a_fault_of_the_accelerator_ends_the_engine_and_answers_everyone(
         assert isinstance(future.exception(), EngineFailed)
 
 
-def solo(family: StableDiffusion, seed: int) -> Any:
+def solo(family: StableDiffusion, **changes: Any) -> Any:
     with driven(family) as engine:
-        future = engine.submit(make_row(seed=seed))
+        future = engine.submit(make_row(**changes))
         drive(engine, [future])
         return pixels(future.result())
 
@@ -129,10 +129,8 @@ def test_out_of_memory_splits_the_batch_and_nobody_fails(
     assert all(future.result().model_calls == 6 for future in futures)
     monkeypatch.setattr(tiny_family, "denoise", denoise)
     for seed, future in enumerate(futures):
-        with driven(tiny_family) as engine:
-            alone = engine.submit(make_row(seed=seed, prompt="a house"))
-            drive(engine, [alone])
-        assert np.abs(pixels(future.result()) - pixels(alone.result())).max() <= 1
+        alone = solo(tiny_family, seed=seed, prompt="a house")
+        assert np.abs(pixels(future.result()) - alone).max() <= 1
 
 
 def test_a_row_that_does_not_fit_alone_is_told_so(
@@ -197,7 +195,7 @@ def test_a_row_of_nan_fails_alone(
             first.result()
         assert second.result().seed == 2
     monkeypatch.setattr(tiny_family, "denoise", denoise)
-    assert np.abs(pixels(second.result()) - solo(tiny_family, 2)).max() <= 1
+    assert np.abs(pixels(second.result()) - solo(tiny_family, seed=2)).max() <= 1
 
 
 @pytest.mark.parametrize("bad", [set(), {3}, {0, 6}, {0, 1, 2, 3, 4, 5, 6}])

@@ -4,7 +4,6 @@ By default every familiar sampler runs in every mode, by turns for one predictio
 other; `scripts/test --all` runs whatever else there is, and every sampler on the embedded model.
 """
 
-import copy
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any, NamedTuple
@@ -12,19 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
-from diffusers import (
-    StableDiffusionImg2ImgPipeline,
-    StableDiffusionInpaintPipeline,
-    StableDiffusionPipeline,
-)
 
 from deployments.diffusion.engine import Engine
 from deployments.diffusion.families.stable_diffusion import StableDiffusion
 from deployments.diffusion.loading import EMBEDDED
 from deployments.diffusion.samplers import SAMPLERS
-from deployments.diffusion.sampling import make_scheduler
 from deployments.requests import PreparedImage, Row
 from tests.driving import drive, driven, make_prepared, make_row
+from tests.pipelines import by_pipeline
 from tests.tiny_model import save_tiny_model
 
 TOLERANCE = 1e-4
@@ -77,44 +71,6 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Subject
 def embedded() -> Iterator[Subject]:
     with ExitStack() as stack:
         yield started(stack, str(EMBEDDED))
-
-
-def by_pipeline(family: StableDiffusion, row: Row, prepared: PreparedImage | None) -> torch.Tensor:
-    """The same row by the diffusers pipeline itself: final latents (C, h, w)."""
-    components = {**family._pipeline.components}
-    components["scheduler"] = make_scheduler(row.scheduler, family.scheduler_config)
-    arguments: dict[str, Any] = {
-        "prompt": row.prompt,
-        "negative_prompt": row.negative_prompt,
-        "num_inference_steps": row.num_inference_steps,
-        "guidance_scale": row.guidance_scale,
-        "generator": torch.Generator().manual_seed(row.seed),
-        "output_type": "latent",
-    }
-    if "TCD" in row.scheduler:  # its own default, which the pipelines override with 0
-        arguments["eta"] = 0.3
-    kind: Any = StableDiffusionPipeline
-    if prepared is None:
-        arguments |= {"width": row.width, "height": row.height}
-    else:
-        kind = StableDiffusionImg2ImgPipeline
-        arguments |= {"image": torch.tensor(prepared.pixels)[None], "strength": row.strength}
-    if prepared is not None and prepared.mask is not None:
-        kind = StableDiffusionInpaintPipeline
-        arguments |= {"mask_image": torch.tensor(prepared.mask)[None, None]}
-        arguments |= {"width": row.width, "height": row.height}
-        components["unet"] = _said_to_take_four_channels(components["unet"])
-    pipeline = kind(**components, requires_safety_checker=False)
-    pipeline.set_progress_bar_config(disable=True)
-    latents: torch.Tensor = pipeline(**arguments).images[0]
-    return latents
-
-
-def _said_to_take_four_channels(unet: Any) -> Any:
-    """The inpaint pipeline tells by their number that a UNet sees no mask; ours takes twelve."""
-    unet = copy.copy(unet)
-    unet.register_to_config(in_channels=4)
-    return unet
 
 
 def relative_error(subject: Subject, row: Row, prepared: PreparedImage | None) -> float:

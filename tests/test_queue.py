@@ -26,7 +26,7 @@ from deployments.requests import Priority
 
 
 def curve(lanes: tuple[int, ...], *step_s: float) -> CapacityCurve:
-    return CapacityCurve(lanes=lanes, step_s=step_s, encode_s=0.0, encode_image_s=0.0, decode_s=0.0)
+    return CapacityCurve(lanes=lanes, step_s=step_s, encode_image_s=0.0, decode_s=0.0)
 
 
 PLAIN = curve((1, 8), 0.02, 0.08)

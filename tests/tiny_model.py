@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from batching.models import letter_tokenizer
 from diffusers import (
     AutoencoderKL,
     AutoencoderTiny,
@@ -19,13 +20,10 @@ def save_tiny_model(
 ) -> Path:
     """Saves a diffusers folder: 64-pixel pictures, latents 8 times smaller."""
     torch.manual_seed(0)
-    letters = [chr(code) for code in range(33, 127)]
-    tokens = [*letters, *(f"{letter}</w>" for letter in letters)]
-    tokens += ["<|startoftext|>", "<|endoftext|>"]
-    vocab = {token: index for index, token in enumerate(tokens)}
+    tokenizer = letter_tokenizer(16)
     pipeline: Any = StableDiffusionPipeline(
-        tokenizer=CLIPTokenizer(vocab=vocab, merges=[], model_max_length=16),
-        text_encoder=CLIPTextModel(_text_config(vocab)),
+        tokenizer=tokenizer,
+        text_encoder=CLIPTextModel(_text_config(tokenizer)),
         unet=_unet(),
         vae=_vae(random_encoder),
         scheduler=DDIMScheduler(
@@ -45,12 +43,12 @@ def save_tiny_model(
     return folder
 
 
-def _text_config(vocab: dict[str, int]) -> CLIPTextConfig:
+def _text_config(tokenizer: CLIPTokenizer) -> CLIPTextConfig:
     return CLIPTextConfig(
-        vocab_size=len(vocab),
-        bos_token_id=vocab["<|startoftext|>"],
-        eos_token_id=vocab["<|endoftext|>"],
-        pad_token_id=vocab["<|endoftext|>"],
+        vocab_size=len(tokenizer),
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
         hidden_size=32,
         intermediate_size=64,
         num_hidden_layers=2,

@@ -6,7 +6,7 @@ the same members touches none of them but the state.
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -53,7 +53,7 @@ class Layout:
 
     denoise: Denoise
     device: torch.device
-    step: Step = field(default=one_step)
+    step: Step = one_step
     buckets: tuple[int, ...] = ()
     """Lanes and rows are padded to the next of these; empty pads nothing."""
 
@@ -204,12 +204,9 @@ def numbers_of(run: Run, buffers: int) -> NDArray[np.float32]:
     matrices[:, :own, buffers:] = table.matrices[:, :, -2:]
     numbers = np.empty((table.calls, SCALARS + buffers * (buffers + 2)), np.float32)
     numbers[:, 0], numbers[:, 1] = table.scales, table.timesteps
-    numbers[:, 2] = [
-        run.row.guidance_scale if run.guided_at(i) else 1.0 for i in range(table.calls)
-    ]
-    numbers[:, 3] = [
-        run.row.guidance_rescale if run.guided_at(i) else 0.0 for i in range(table.calls)
-    ]
+    guided = slice(run.guided_calls.start, run.guided_calls.stop)
+    numbers[:, 2:4] = 1.0, 0.0
+    numbers[guided, 2:4] = run.row.guidance_scale, run.row.guidance_rescale
     numbers[:, 4:SCALARS] = table.blend
     numbers[:, SCALARS:] = matrices.reshape(table.calls, -1)
     return numbers
@@ -217,18 +214,11 @@ def numbers_of(run: Run, buffers: int) -> NDArray[np.float32]:
 
 def _kept(members: Sequence[Member], like: torch.Tensor) -> dict[str, torch.Tensor]:
     """Mask, image latents and image noise of every row; (R, ...), shaped as `like`."""
-    mask, latents, noise = (
-        torch.ones_like(like[:, :1]),
-        torch.zeros_like(like),
-        like.clone().zero_(),
-    )
+    mask, latents = torch.ones_like(like[:, :1]), torch.zeros_like(like)
+    noise = torch.zeros_like(like)
     for i, member in enumerate(members):
-        if member.kept is not None:
-            mask[i], latents[i], noise[i] = (
-                member.kept.mask,
-                member.kept.image_latents,
-                member.kept.noise,
-            )
+        if (kept := member.kept) is not None:
+            mask[i], latents[i], noise[i] = kept.mask, kept.image_latents, kept.noise
     return {"mask": mask, "image_latents": latents, "image_noise": noise}
 
 

@@ -37,8 +37,6 @@ class CapacityCurve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Rising."""
     step_s: tuple[float, ...]
     """One forward of so many lanes."""
-    encode_s: float
-    """One batch of prompts."""
     encode_image_s: float
     """One input image."""
     decode_s: float
@@ -58,7 +56,6 @@ class CapacityCurve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         return CapacityCurve(
             lanes=self.lanes,
             step_s=tuple(min(pair) for pair in zip(self.step_s, known.step_s, strict=True)),
-            encode_s=min(self.encode_s, known.encode_s),
             encode_image_s=min(self.encode_image_s, known.encode_image_s),
             decode_s=min(self.decode_s, known.decode_s),
         )

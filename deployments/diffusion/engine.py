@@ -20,7 +20,7 @@ from deployments.diffusion.encoder import Encoder
 from deployments.diffusion.families.family import Family, Size
 from deployments.diffusion.faults import failure
 from deployments.diffusion.finish import Finisher
-from deployments.diffusion.isolation import Fault, isolate
+from deployments.diffusion.isolation import Outcome, isolate
 from deployments.diffusion.newcomers import Newcomers
 from deployments.diffusion.progress import Reporter
 from deployments.diffusion.queue import StepQueue
@@ -199,7 +199,7 @@ class Engine:
 
     def _encode(self) -> None:
         members, outcome = self._newcomers.encode(self._affordable(self._curve.encode_image_s))
-        self._fail(outcome.faults, outcome.splits)
+        self._fail(outcome)
         for key in {member.run.key for member in members}:
             batch = self._batches.get(key) or Batch(self._layout)
             batch.join([member for member in members if member.run.key == key])
@@ -218,10 +218,11 @@ class Engine:
     def _advance(self, batch: Batch) -> None:
         rows, lanes, load = len(batch.members), batch.lanes, batch.load
         begun_s = self._clock()
-        outcome = isolate(batch.members, lambda members: batch.part(members).step())
+        stepped = isolate(batch.members, lambda members: batch.part(members).step())
+        outcome = stepped.told_of(lambda member: member.run)
         if outcome.splits or outcome.faults:
             batch.restack()
-            self._fail([fault.of(fault.item.run) for fault in outcome.faults], outcome.splits)
+            self._fail(outcome)
         else:
             with self._changed:
                 self._capacity.observe(batch.key, load, self._clock() - begun_s)
@@ -254,7 +255,7 @@ class Engine:
         while self._finisher.members:
             at_most = self._affordable(self._curve.decode_s)
             decoded, outcome = self._finisher.decode(at_most)
-            self._fail([fault.of(fault.item.run) for fault in outcome.faults], outcome.splits)
+            self._fail(outcome)
             self._count(finished=decoded - len(outcome.faults))
             if at_most < ANY_NUMBER:
                 break
@@ -267,12 +268,12 @@ class Engine:
         step_s = min(self._capacity.step_s(batch.key, batch.load) for batch in running)
         return max(1, int(step_s / each_s))
 
-    def _fail(self, faults: Sequence[Fault[Run]], splits: int) -> None:
+    def _fail(self, outcome: Outcome[Run]) -> None:
         """Answers the rows that fail alone; a batch drops them before its next step."""
-        for fault in faults:
+        for fault in outcome.faults:
             logger.error("row %s failed\n%s", fault.item.row.id, fault.trace)
             answer(fault.item.ticket.future, failure(fault.item.row, fault.error))
-        self._count(failed=len(faults), splits=splits)
+        self._count(failed=len(outcome.faults), splits=outcome.splits)
 
     def _running(self) -> list[Run]:
         return [member.run for batch in self._batches.values() for member in batch.members]

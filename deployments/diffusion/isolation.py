@@ -24,10 +24,6 @@ class Fault(Generic[T]):
     trace: str
     """Where it was raised, for the log."""
 
-    def of(self, item: U) -> "Fault[U]":
-        """The same fault, told of something else: of a member's run."""
-        return Fault(item, self.error, self.trace)
-
 
 @dataclass(frozen=True)
 class Outcome(Generic[T]):
@@ -38,6 +34,11 @@ class Outcome(Generic[T]):
     """How often work was halved ..."""
     out_of_memory: bool = False
     """... and whether it was for memory."""
+
+    def told_of(self, other: Callable[[T], U]) -> "Outcome[U]":
+        """The same of what the items stand for."""
+        faults = [Fault(other(fault.item), fault.error, fault.trace) for fault in self.faults]
+        return Outcome(faults, self.splits, self.out_of_memory)
 
 
 def isolate(items: Sequence[T], work: Callable[[Sequence[T]], None]) -> Outcome[T]:

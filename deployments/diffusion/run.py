@@ -79,14 +79,10 @@ class Run:
         calls = self.table.calls
         return range(round(self.row.guidance_start * calls), round(self.row.guidance_end * calls))
 
-    def guided_at(self, call: int) -> bool:
-        """Whether the row takes a second, unconditional lane at this call."""
-        return call in self.guided_calls
-
     @property
     def guided(self) -> bool:
-        """Whether it does at the next call."""
-        return self.guided_at(self.call)
+        """Whether the row takes a second, unconditional lane at the next call."""
+        return self.call in self.guided_calls
 
     @property
     def lanes(self) -> int:

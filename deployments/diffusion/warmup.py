@@ -49,7 +49,6 @@ def _measured(
     pixels = torch.zeros(1, 3, height, width, device=family.device)
     encode_image_s = _fastest(2, lambda: family.encode_images(pixels, latents))
     decode_s = _fastest(2, lambda: family.decode(latents))
-    encode_s = _fastest(2, lambda: next(iter(family.encode_prompts([""]).values())))
     fitting, step_s = [], []
     for bucket in buckets:
         members = _members(family, scheduler, size, bucket)
@@ -69,7 +68,6 @@ def _measured(
     return CapacityCurve(
         lanes=tuple(fitting),
         step_s=tuple(step_s),
-        encode_s=encode_s,
         encode_image_s=encode_image_s,
         decode_s=decode_s,
     )

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 import time
 from collections.abc import Sequence
+
+from deployments.diffusion.compiled import graphs_compiled
 
 from .curves import Curves
 from .load import Outcome, closed_loop, open_loop
@@ -64,7 +65,7 @@ class Bench:
     def _measured(self, run: Run) -> Record:
         system, clock = self._rig.system(run.system), self._rig.clock
         jobs = self._jobs(run)
-        graphs, before = _graphs_compiled(), system.work()
+        graphs, before = graphs_compiled(), system.work()
         clock.reset()
         outcome = self._looped(run, jobs)
         model_s, after = clock.model_s(), system.work()
@@ -81,7 +82,7 @@ class Bench:
             cut_off=outcome.cut_off,
             checked=len(wrong),
             wrong=sum(wrong),
-            recompiles=_graphs_compiled() - graphs,
+            recompiles=graphs_compiled() - graphs,
         )
 
     def _looped(self, run: Run, jobs: Sequence[Job]) -> Outcome:
@@ -93,12 +94,6 @@ class Bench:
     def _jobs(self, run: Run) -> Sequence[Job]:
         make = mixed_trace if run.kind == "mixed" else plain_trace
         return make(run.seed, max(run.jobs, TRACE_JOBS), self._rig.form)[: run.jobs]
-
-
-def _graphs_compiled() -> int:
-    """Graphs that torch.compile has made in this process."""
-    dynamo = sys.modules.get("torch._dynamo.utils")  # importing it takes seconds; without it, none
-    return 0 if dynamo is None else int(dynamo.counters["stats"]["unique_graphs"])
 
 
 def _say(run: Run, record: Record) -> None:

@@ -68,7 +68,7 @@ def save_random(
 ) -> None:
     """Saves a Stable Diffusion of these sizes, with random weights in half precision."""
     torch.manual_seed(0)
-    tokenizer = _tokenizer(text["max_position_embeddings"])
+    tokenizer = letter_tokenizer(text["max_position_embeddings"])
     pipeline: Any = StableDiffusionPipeline(
         tokenizer=tokenizer,
         text_encoder=CLIPTextModel(
@@ -95,8 +95,8 @@ def save_random(
     pipeline.to(torch.float16).save_pretrained(out)
 
 
-def _tokenizer(tokens: int) -> CLIPTokenizer:
-    """One token for each letter."""
+def letter_tokenizer(tokens: int) -> CLIPTokenizer:
+    """A tokenizer of so many tokens a prompt, one for each letter."""
     letters = [chr(code) for code in range(33, 127)]
     known = [*letters, *(f"{letter}</w>" for letter in letters)]
     known += ["<|startoftext|>", "<|endoftext|>"]

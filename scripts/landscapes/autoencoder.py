@@ -105,8 +105,8 @@ def polish(
     model.decoder.train()
 
     def loss(rng: np.random.Generator) -> torch.Tensor:
-        chosen = rng.integers(len(pictures.pixels), size=BATCH)
-        crops, cells = _cells(pictures.pixels[np.sort(chosen)], repaired(np.sort(chosen), rng), rng)
+        chosen = np.sort(rng.integers(len(pictures.pixels), size=BATCH))
+        crops, cells = _cells(pictures.pixels[chosen], repaired(chosen, rng), rng)
         return _loss(lambda _: cells, model.decoder, crops.to(model.device))
 
     path = work / "decoder.pt"
