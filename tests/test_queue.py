@@ -16,9 +16,11 @@ from deployments.diffusion.capacity import Capacity, CapacityCurve
 from deployments.diffusion.order import (
     AGEING_CALLS_PER_S,
     DEADLINE_CALLS,
+    DECODE_CALLS,
     PRIORITY_CALLS,
     SIT_OUT_STEPS,
     Turns,
+    decodes_due,
 )
 from deployments.diffusion.queue import StepQueue
 from deployments.errors import Requeue
@@ -240,6 +242,41 @@ def test_a_row_that_waits_takes_the_work_ahead_and_its_own_calls() -> None:
     huge = Waiting(calls_left=30, weight=16)
     waiting.push(huge)  # all of what runs must end, and its steps are twice as dear
     assert waiting.eta_s(huge, 400, 0) == pytest.approx(4 + 60 * 0.01 + 30 * 0.16)
+
+
+# Whose decode goes first
+
+AGEING = 3.0
+
+
+def test_decodes_take_turns_by_urgency() -> None:
+    long, short, older = Waiting(50), Waiting(8), Waiting(8, submitted_s=-1.0)
+    for row in (long, short, older):
+        row.calls_left = 0
+    assert decodes_due([long, short, older], [], AGEING) == [older, short, long]
+
+
+def test_a_long_row_s_picture_waits_for_a_shorter_and_more_urgent_row() -> None:
+    finished, running = Waiting(50), Waiting(8)
+    finished.calls_left = 0
+    running.calls_left = 1
+    assert decodes_due([finished], [running], AGEING) == []
+    assert decodes_due([finished], [], AGEING) == [finished]
+    late = Waiting(8, submitted_s=(50 - 8 - DECODE_CALLS) / AGEING + 0.1)
+    assert decodes_due([finished], [late], AGEING) == [finished], "it has waited long enough"
+
+
+@pytest.mark.parametrize(
+    ("finished", "running"),
+    [
+        (Waiting(8), Waiting(50, submitted_s=-100.0)),  # longer, if older
+        (Waiting(12), Waiting(8)),  # hardly more urgent
+        (Waiting(50, deadline_s=60.0), Waiting(8)),
+        (Waiting(50), Waiting(8, priority="low", submitted_s=5.0)),
+    ],
+)
+def test_no_other_row_s_picture_waits(finished: Waiting, running: Waiting) -> None:
+    assert decodes_due([finished], [running], AGEING) == [finished]
 
 
 # Which key steps

@@ -22,6 +22,7 @@ from deployments.diffusion.faults import failure
 from deployments.diffusion.finish import Finisher
 from deployments.diffusion.isolation import Outcome, isolate
 from deployments.diffusion.newcomers import Newcomers
+from deployments.diffusion.order import decodes_due
 from deployments.diffusion.progress import Reporter
 from deployments.diffusion.queue import StepQueue
 from deployments.diffusion.reception import Reception
@@ -51,6 +52,7 @@ class Engine:
     ) -> None:
         """`curve` is what steps, encoding and decoding were measured to cost at the size `unit`."""
         self._layout, self._curve, self._clock = layout, curve, clock
+        self._ageing_calls_per_s = settings.ageing_calls_per_s
         self._changed = threading.Condition()
         self._capacity = Capacity(curve, margin=settings.knee_margin, max_lanes=settings.max_lanes)
         self._queue: StepQueue[Run] = StepQueue(
@@ -251,14 +253,18 @@ class Engine:
         )  # fmt: skip
 
     def _decode(self) -> None:
-        """All of the finished, or so many that the next step can wait for them."""
-        while self._finisher.members:
-            at_most = self._affordable(self._curve.decode_s)
-            decoded, outcome = self._finisher.decode(at_most)
+        """All of the finished, or those whose turn it is and that the next step can wait for."""
+        at_most = self._affordable(self._curve.decode_s)
+        while due := self._decodes_due():
+            decoded, outcome = self._finisher.decode(due, at_most)
             self._fail(outcome)
             self._count(finished=decoded - len(outcome.faults))
             if at_most < ANY_NUMBER:
                 break
+
+    def _decodes_due(self) -> list[Run]:
+        finished = [member.run for member in self._finisher.members]
+        return decodes_due(finished, self._running(), self._ageing_calls_per_s)
 
     def _affordable(self, each_s: float) -> int:
         """How many pieces of work take no longer than one step; any number while nothing runs."""

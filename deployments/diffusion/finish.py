@@ -43,10 +43,11 @@ class Finisher:
         """Nobody waits for these any more."""
         self.members = [member for member in self.members if member.run not in gone]
 
-    def decode(self, at_most: int) -> tuple[int, Outcome[Run]]:
-        """Decodes so many samples, of one size; gives how many, and those that failed."""
-        same = [m for m in self.members if m.run.key == self.members[0].run.key]
-        chunk = same[: min(at_most, self._at_once)]
+    def decode(self, due: Sequence[Run], at_most: int) -> tuple[int, Outcome[Run]]:
+        """Decodes so many of these, of the first one's size; gives how many, and who failed."""
+        same = [run for run in due if run.key == due[0].key][: min(at_most, self._at_once)]
+        members = {member.run: member for member in self.members}
+        chunk = [members[run] for run in same]
         outcome = isolate(chunk, self._decode).told_of(lambda member: member.run)
         self.members = [member for member in self.members if member not in chunk]
         return len(chunk), outcome

@@ -104,6 +104,11 @@ class Run:
         return (2 if self.call < self.guided_calls.stop else 1) * self._lane_weight
 
     @property
+    def calls(self) -> int:
+        """Model calls of the whole run."""
+        return self.table.calls
+
+    @property
     def calls_left(self) -> int:
         """Model calls still to do."""
         return self.table.calls - self.call
