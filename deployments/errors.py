@@ -38,8 +38,16 @@ class UnsupportedScheduler(InvalidRequest):
     """The scheduler cannot be turned into a table of step matrices; raised by sampling."""
 
 
+class UnknownJob(InvalidRequest):
+    """No job of that id is the caller's, or it has expired."""
+
+
 class ModelNotReady(StepwiseError):
     """The model is still loading or warming up."""
+
+
+class ReplicaLost(ModelNotReady):
+    """The replica at work died, and so did those that the row was offered to after it."""
 
 
 class Requeue(StepwiseError):

@@ -14,6 +14,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from deployments.errors import StepwiseError
+
 OutputFormat = Literal["png", "jpeg", "webp"]
 
 MaskPolarity = Literal["transparent", "white"]
@@ -145,6 +147,36 @@ class Progress:
     """Seconds until the picture, by the measured cost of a step."""
     preview: bytes | None = None
     """A small JPEG of what the picture looks like so far, when this call was one to show."""
+
+
+JobState = Literal["waiting", "running", "succeeded", "failed", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobView:
+    """A job at one moment, as its caller may see it."""
+
+    id: str
+    state: JobState
+    model: str
+    created: float
+    """Unix seconds."""
+    images: int
+    """Pictures asked for ..."""
+    images_done: int
+    """... and made so far."""
+    call: int
+    """Model calls done, of all pictures together ..."""
+    calls: int
+    """... of so many; 0 before the first row has told."""
+    queue_position: int
+    """Rows that go before the first of this job's that still waits; 0 once all run."""
+    eta_s: float
+    """Seconds until the last picture, by the measured cost of a step; 0 at the end."""
+    preview: bytes | None
+    """The newest preview, a small JPEG."""
+    error: StepwiseError | None
+    """Why it failed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

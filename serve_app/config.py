@@ -16,6 +16,7 @@ from deployments.diffusion.settings import DiffusionSettings
 from deployments.imaging.settings import ImagingSettings
 from deployments.ingress.hints import did_you_mean, listed
 from deployments.ingress.settings import IngressSettings
+from deployments.jobs.settings import JobsSettings
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -92,6 +93,20 @@ class ImagingSection(Section, frozen=True, kw_only=True):
     deployment: DeploymentOptions = DeploymentOptions()
 
 
+class JobsSection(Section, frozen=True, kw_only=True):
+    """The ledger of jobs: one replica, since what it knows is in its memory."""
+
+    settings: JobsSettings = JobsSettings()
+    deployment: DeploymentOptions = DeploymentOptions(num_cpus=0.25, max_ongoing_requests=4096)
+
+    def __post_init__(self) -> None:
+        if self.deployment.autoscaling_config is not None or self.deployment.num_replicas not in (
+            None,
+            1,
+        ):
+            raise ValueError("jobs has more than one replica: it must have num_replicas 1")
+
+
 class IngressSection(Section, frozen=True, kw_only=True):
     """The replicas that speak HTTP."""
 
@@ -106,6 +121,7 @@ class AppConfig(Section, frozen=True, kw_only=True):
     """The first is the default model of requests that name none."""
     imaging: ImagingSection = ImagingSection()
     ingress: IngressSection = IngressSection()
+    jobs: JobsSection = JobsSection()
 
     def __post_init__(self) -> None:
         ids = [model.settings.id for model in self.models]

@@ -6,7 +6,7 @@ really encoded; only what lies between is missing: a picture is one colour, made
 
 import asyncio
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Any
 
 import httpx
@@ -15,10 +15,13 @@ import numpy as np
 from PIL import Image
 from starlette.types import ASGIApp
 
+from deployments.diffusion.run import Watcher
 from deployments.imaging.codecs import decode, encode
 from deployments.ingress.routes import build_app
 from deployments.ingress.settings import IngressSettings
-from deployments.requests import GenerationRequest, ImageResult, ModelCard, Row
+from deployments.jobs.ledger import Ledger
+from deployments.jobs.settings import JobsSettings
+from deployments.requests import GenerationRequest, ImageResult, ModelCard, Progress, Row
 
 CARD = ModelCard(
     id="tiny",
@@ -53,6 +56,9 @@ class OneColour:
         self.warm = warm
         self.failure = failure
         self.asked: list[GenerationRequest] = []
+        self.closed = 0
+        """Watches that were closed before their last picture."""
+        self.jobs = Ledger(self.watch, JobsSettings())
 
     def cards(self) -> Mapping[str, ModelCard]:
         return {CARD.id: CARD} if self.warm else {}
@@ -71,6 +77,35 @@ class OneColour:
             if content is not None:
                 decode(content, param=param, max_megapixels=32.0)
         return [_paint(row) for row in request.rows]
+
+    async def watch(
+        self, request: GenerationRequest, *, previews: int
+    ) -> AsyncGenerator[Progress | ImageResult]:
+        """Row by row and call by call; previews come evenly, as the engine's do."""
+        watcher = Watcher(lambda _: None, previews=previews)
+        try:
+            for row, result in zip(request.rows, await self.generate(request), strict=True):
+                for call in range(1, row.num_inference_steps + 1):
+                    await asyncio.sleep(0)
+                    yield _progress(row, call, watcher)
+                yield result
+        except (asyncio.CancelledError, GeneratorExit):
+            self.closed += 1
+            raise
+
+
+def _progress(row: Row, call: int, watcher: Watcher) -> Progress:
+    calls = row.num_inference_steps
+    shown = np.full((16, 16, 3), colour_of(row.seed), np.uint8)
+    return Progress(
+        row_id=row.id,
+        state="running" if call < calls else "decoding",
+        call=call,
+        calls=calls,
+        queue_position=0,
+        eta_s=0.1 * (calls - call),
+        preview=encode(shown, "jpeg", 90) if watcher.wants_preview(call, calls) else None,
+    )
 
 
 def colour_of(seed: int) -> tuple[int, int, int]:

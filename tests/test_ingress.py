@@ -16,6 +16,7 @@ from PIL import Image
 from ray.exceptions import ActorDiedError, RayTaskError
 from ray.serve.exceptions import BackPressureError, ReplicaUnavailableError
 
+from deployments.dispatch import translated
 from deployments.errors import (
     GenerationFailed,
     InvalidImage,
@@ -24,7 +25,6 @@ from deployments.errors import (
     StepwiseError,
     UnsupportedScheduler,
 )
-from deployments.ingress.deployment import translated
 from deployments.ingress.settings import IngressSettings
 from tests.bad_inputs import EDITS, GENERATIONS
 from tests.ingress_backend import CARD, InProcess, OneColour, app_over, ask, colour_of, png

@@ -27,11 +27,17 @@ class Diffusion:
         return await asyncio.wrap_future(self._worker.engine.submit(row, prepared))
 
     async def generate_with_progress(
-        self, row: Row, prepared: PreparedImage | None = None, *, preview_every: int = 0
+        self,
+        row: Row,
+        prepared: PreparedImage | None = None,
+        *,
+        preview_every: int = 0,
+        previews: int = 0,
     ) -> AsyncGenerator[Progress | ImageResult]:
         """As `generate`, but with a `Progress` for each model call before the picture.
 
-        Every `preview_every` calls one of them carries a preview. To be called as a stream.
+        Every `preview_every` calls one of them carries a preview, and `previews` of them besides,
+        spread evenly over the run. To be called as a stream.
         """
         from deployments.diffusion.run import Watcher
 
@@ -40,7 +46,8 @@ class Diffusion:
         def tell(progress: Progress | None) -> None:
             loop.call_soon_threadsafe(told.put_nowait, progress)
 
-        future = self._worker.engine.submit(row, prepared, watcher=Watcher(tell, preview_every))
+        watcher = Watcher(tell, preview_every, previews)
+        future = self._worker.engine.submit(row, prepared, watcher=watcher)
         future.add_done_callback(lambda _: tell(None))
         try:
             while (progress := await told.get()) is not None:

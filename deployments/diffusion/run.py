@@ -36,10 +36,17 @@ class Watcher:
     """Called on the engine's threads, so it must return at once; what it raises is logged."""
     preview_every: int = 0
     """Model calls between previews; 0 makes none."""
+    previews: int = 0
+    """So many besides, spread evenly over the run; fewer where it has fewer calls."""
 
     def wants_preview(self, call: int, calls: int) -> bool:
         """Whether this call is one to show. The last one is not: the picture itself follows."""
-        return self.preview_every > 0 and call % self.preview_every == 0 and call < calls
+        if call >= calls:
+            return False
+        if self.preview_every > 0 and call % self.preview_every == 0:
+            return True
+        parts = min(self.previews, calls - 1) + 1
+        return call * parts // calls > (call - 1) * parts // calls
 
 
 @dataclass(frozen=True, slots=True, eq=False)

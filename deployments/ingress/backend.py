@@ -3,16 +3,52 @@
 The Ray shim (`deployment.py`) is one; tests bring another. The routes know nothing else of it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import Protocol
 
 from deployments.errors import ModelNotReady, UnknownModel
 from deployments.ingress.hints import did_you_mean, listed, shown
-from deployments.requests import GenerationRequest, ImageResult, ModelCard
+from deployments.requests import (
+    GenerationRequest,
+    ImageResult,
+    JobView,
+    ModelCard,
+    Progress,
+)
+
+
+class Jobs(Protocol):
+    """The ledger of jobs, which all ingress replicas share. Every job belongs to a caller."""
+
+    async def start(
+        self, caller: str, job_id: str, request: GenerationRequest, *, previews: int
+    ) -> JobView:
+        """Takes a job and answers at once. The same id of the same caller again gives the job that
+        it named first; nothing is run twice. Raises Requeue when too many jobs are kept."""
+
+    async def get(self, caller: str, job_id: str) -> JobView:
+        """Raises UnknownJob, as all below do for a job that is not this caller's."""
+
+    async def results(self, caller: str, job_id: str) -> list[ImageResult]:
+        """The pictures made so far, in the order of the rows; of a failed job too."""
+
+    def events(self, caller: str, job_id: str) -> AsyncGenerator[JobView]:
+        """The job now, then at every change, until it is over. A slow reader misses views between,
+        never the last."""
+
+    async def cancel(self, caller: str, job_id: str) -> JobView:
+        """Frees the lanes of a job; of one that is over, nothing."""
+
+    async def running(self, caller: str) -> list[JobView]:
+        """The caller's jobs that are not over, oldest first."""
 
 
 class Backend(Protocol):
     """Makes pictures and knows the models that can."""
+
+    @property
+    def jobs(self) -> Jobs:
+        """The ledger."""
 
     def cards(self) -> Mapping[str, ModelCard]:
         """Cards of the models that were warm at least once, by model id."""
@@ -25,6 +61,12 @@ class Backend(Protocol):
 
     async def generate(self, request: GenerationRequest) -> list[ImageResult]:
         """One result for each row, in the order of the rows."""
+
+    def watch(
+        self, request: GenerationRequest, *, previews: int
+    ) -> AsyncGenerator[Progress | ImageResult]:
+        """What the rows tell as they run, `previews` of it with a preview for each row, and each
+        row's picture last. Closing it cancels the rows."""
 
 
 def card_for(backend: Backend, model: str | None) -> ModelCard:

@@ -8,12 +8,16 @@ from collections.abc import Mapping
 from typing import Literal, TypeVar, get_args, get_origin
 
 import msgspec
+from python_multipart.multipart import parse_options_header
 from starlette.requests import Request
 
 from deployments.errors import InvalidRequest, RequestTooLarge
 from deployments.ingress.hints import did_you_mean, listed, shown
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
+
+MAX_JSON_BYTES = 1_000_000
+"""Two prompts of 32,000 characters, all escaped, take 768 kB; JSON is decoded on the event loop."""
 
 MAX_PARAM = 200
 """An unknown name longer than this is cut in the answer; none of ours is."""
@@ -32,6 +36,18 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
             raise _too_large(max_bytes)
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+def require_type(request: Request, wanted: str) -> str:
+    """The content-type header as it came; an error if it is another type than the route's."""
+    header = request.headers.get("content-type", "")
+    if parse_options_header(header)[0] != wanted.encode():
+        got = shown(header) if header else "none"
+        raise InvalidRequest(
+            f"content-type must be {wanted}, got {got}; set that header",
+            code="unsupported_content_type",
+        )
+    return header
 
 
 def decode_json(body: bytes, decoder: msgspec.json.Decoder[StructT]) -> StructT:

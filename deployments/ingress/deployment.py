@@ -1,33 +1,35 @@
 """The ingress on Ray Serve: the only file here that knows Ray.
 
-A backend over deployment handles, and the translation of Ray's errors into ours.
+A backend over deployment handles.
 """
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
 from ray import serve
-from ray.exceptions import RayActorError, RayError, RayTaskError
-from ray.serve.exceptions import (
-    BackPressureError,
-    DeploymentUnavailableError,
-    RayServeException,
-    ReplicaUnavailableError,
-)
+from ray.exceptions import RayError
+from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deployments.errors import ModelNotReady, Requeue
+from deployments.dispatch import Dispatcher, translated
 from deployments.ingress.backend import card_for
 from deployments.ingress.envelope import REQUEST_ID, new_request_id
 from deployments.ingress.resolve import resolve
 from deployments.ingress.routes import build_app
 from deployments.ingress.settings import IngressSettings
 from deployments.logs import log_through_serve
-from deployments.requests import GenerationParams, GenerationRequest, ImageResult, ModelCard
+from deployments.requests import (
+    GenerationParams,
+    GenerationRequest,
+    ImageResult,
+    JobView,
+    ModelCard,
+    Progress,
+)
 
 log = logging.getLogger(__name__)
 
@@ -35,24 +37,24 @@ CARD_RETRY_S = 2.0
 """Pause after a failed request for a card. A model that loads fails none: the call waits."""
 READY_TIMEOUT_S = 2.0
 """How long a readiness probe waits for a model; probes of Kubernetes often allow little more."""
-REJECTED_RETRY_S = 1.0
-"""Retry-After for a rejection by Serve that names no time."""
 
 
 @serve.ingress()
 class Ingress:
-    """The HTTP routes and `submit`, over handles to the models and the imaging replicas."""
+    """The HTTP routes and `submit`, over handles to the models, imaging and the jobs."""
 
     def __init__(
         self,
         settings: IngressSettings,
         models: dict[str, DeploymentHandle[Any]],
         imaging: DeploymentHandle[Any],
+        jobs: DeploymentHandle[Any],
     ) -> None:
         log_through_serve()
         self._settings = settings
         self._models = models
-        self._imaging = imaging
+        self._dispatcher = Dispatcher(models, imaging)
+        self.jobs = _Jobs(jobs)
         self._cards: dict[str, ModelCard] = {}
         self._learning = [asyncio.create_task(self._learn_card(model)) for model in models]
 
@@ -92,21 +94,13 @@ class Ingress:
 
     async def generate(self, request: GenerationRequest) -> list[ImageResult]:
         """Runs the rows wherever there is room; all are cancelled when one of them fails."""
-        prepared = None
-        if request.image is not None:
-            # Not awaited: the array goes from the imaging replica to the model's, not through here.
-            prepared = self._imaging.prepare.remote(request.image, request.mask, request.prepare)
-        model = self._models[request.rows[0].model]
-        calls = [model.generate.remote(row, prepared) for row in request.rows]
-        begun: list[Any] = calls if prepared is None else [prepared, *calls]
-        try:
-            return list(await asyncio.gather(*calls))
-        except (RayError, RayServeException) as error:
-            _cancel(begun)
-            raise translated(error) from error
-        except asyncio.CancelledError:  # the client went away
-            _cancel(begun)
-            raise
+        return await self._dispatcher.generate(request)
+
+    def watch(
+        self, request: GenerationRequest, *, previews: int
+    ) -> AsyncGenerator[Progress | ImageResult]:
+        """What the rows tell as they run, each one's picture last."""
+        return self._dispatcher.watch(request, previews=previews)
 
     def _ask_card(self, model: str) -> "DeploymentResponse[ModelCard]":
         response = self._models[model].card.remote()
@@ -141,27 +135,63 @@ class Ingress:
         return True
 
 
-def translated(error: Exception) -> Exception:
-    """Ray's error as ours. A user's exception arrives wrapped, once for each hop it crossed."""
-    while isinstance(error, RayTaskError):
-        error = error.cause
-    match error:
-        case BackPressureError():
-            return Requeue(
-                "every replica is at its limit; try again later",
-                pending_s=error.retry_after_s or REJECTED_RETRY_S,
-            )
-        case RayActorError() | ReplicaUnavailableError():
-            return ModelNotReady("the replica at work was lost; another takes over, try again")
-        case DeploymentUnavailableError():
-            return ModelNotReady("the model failed to start; see the service's log")
-    return error
+class _Jobs:
+    """The ledger over its handle; `ingress/backend.py` says what each method does."""
+
+    def __init__(self, handle: DeploymentHandle[Any]) -> None:
+        self._handle = handle
+
+    async def start(
+        self, caller: str, job_id: str, request: GenerationRequest, *, previews: int
+    ) -> JobView:
+        """Takes a job and answers at once."""
+        view: JobView = await _ours(
+            self._handle.start.remote(caller, job_id, request, previews=previews)
+        )
+        return view
+
+    async def get(self, caller: str, job_id: str) -> JobView:
+        """The job now."""
+        view: JobView = await _ours(self._handle.get.remote(caller, job_id))
+        return view
+
+    async def results(self, caller: str, job_id: str) -> list[ImageResult]:
+        """The pictures made so far."""
+        results: list[ImageResult] = await _ours(self._handle.results.remote(caller, job_id))
+        return results
+
+    async def events(self, caller: str, job_id: str) -> AsyncGenerator[JobView]:
+        """The job now, and at every change."""
+        call: Any = self._handle.options(stream=True).events.remote(caller, job_id)
+        try:
+            async for view in call:
+                yield view
+        except (RayError, RayServeException) as error:
+            raise translated(error) from error
+        finally:
+            call.cancel()
+
+    async def cancel(self, caller: str, job_id: str) -> JobView:
+        """Frees its lanes."""
+        view: JobView = await _ours(self._handle.cancel.remote(caller, job_id))
+        return view
+
+    async def running(self, caller: str) -> list[JobView]:
+        """The caller's jobs that are not over."""
+        views: list[JobView] = await _ours(self._handle.running.remote(caller))
+        return views
 
 
-def _cancel(calls: Sequence[DeploymentResponse[Any]]) -> None:
+async def _ours(call: Any) -> Any:
+    try:
+        return await call
+    except (RayError, RayServeException) as error:
+        raise translated(error) from error
+
+
+def _cancel(calls: Sequence["DeploymentResponse[Any]"]) -> None:
     for call in calls:
-        # A call that never reached a replica raises its failure again here; it is the failure
-        # being reported, or came after it.
+        # A call that never reached a replica raises its failure again here.
         with suppress(RayError, RayServeException):
             call.cancel()
 

@@ -19,6 +19,8 @@ from deployments.ingress.hints import shown
 log = logging.getLogger(__name__)
 
 REQUEST_ID = "x-request-id"
+ANYBODY = "anonymous"
+"""The caller where no API key is needed."""
 CLIENT_GONE = 499
 """What nginx logs when the client leaves before the answer; never sent."""
 
@@ -26,7 +28,7 @@ _GOOD_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 class RequestEnvelope:
-    """ASGI middleware; the id is in `scope["request_id"]` for the routes."""
+    """ASGI middleware; `scope["request_id"]` and `scope["caller"]` are for the routes."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -37,6 +39,7 @@ class RequestEnvelope:
             await self.app(scope, receive, send)
             return
         scope["request_id"] = _request_id(Headers(scope=scope))
+        scope["caller"] = ANYBODY
         began = time.monotonic()
         status = CLIENT_GONE
 

@@ -20,6 +20,7 @@ from deployments.errors import (
     RequestTooLarge,
     Requeue,
     StepwiseError,
+    UnknownJob,
     UnknownModel,
 )
 
@@ -39,6 +40,7 @@ class _Verdict(NamedTuple):
 _TABLE: tuple[tuple[type[StepwiseError], _Verdict], ...] = (
     (RequestTooLarge, _Verdict(413, "invalid_request_error", "request_too_large")),
     (UnknownModel, _Verdict(404, "invalid_request_error", "model_not_found")),
+    (UnknownJob, _Verdict(404, "invalid_request_error", "job_not_found")),
     (InvalidRequest, _Verdict(400, "invalid_request_error", None)),
     (ModelNotReady, _Verdict(503, "server_error", "server_is_overloaded")),
     (Requeue, _Verdict(429, "rate_limit_error", "rate_limit_exceeded")),

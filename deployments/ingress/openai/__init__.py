@@ -1,0 +1,1 @@
+"""OpenAI's Images API: `wire.py` decodes and encodes it, `routes.py` serves it."""

@@ -1,0 +1,52 @@
+"""The ledger on Ray Serve: one replica, whose memory is what it knows."""
+
+from collections.abc import AsyncGenerator
+from typing import Any
+
+from ray.serve.handle import DeploymentHandle
+
+from deployments.dispatch import Dispatcher
+from deployments.jobs.ledger import Ledger
+from deployments.jobs.settings import JobsSettings
+from deployments.logs import log_through_serve
+from deployments.requests import GenerationRequest, ImageResult, JobView
+
+
+class JobsLedger:
+    """`Ledger` over handles to the models and the imaging replicas."""
+
+    def __init__(
+        self,
+        settings: JobsSettings,
+        models: dict[str, DeploymentHandle[Any]],
+        imaging: DeploymentHandle[Any],
+    ) -> None:
+        log_through_serve()
+        self._ledger = Ledger(Dispatcher(models, imaging).watch, settings)
+
+    async def start(
+        self, caller: str, job_id: str, request: GenerationRequest, *, previews: int
+    ) -> JobView:
+        """Takes a job and answers at once."""
+        return await self._ledger.start(caller, job_id, request, previews=previews)
+
+    async def get(self, caller: str, job_id: str) -> JobView:
+        """The job now."""
+        return await self._ledger.get(caller, job_id)
+
+    async def results(self, caller: str, job_id: str) -> list[ImageResult]:
+        """The pictures made so far."""
+        return await self._ledger.results(caller, job_id)
+
+    async def events(self, caller: str, job_id: str) -> AsyncGenerator[JobView]:
+        """The job now, then at every change. To be called as a stream."""
+        async for view in self._ledger.events(caller, job_id):
+            yield view
+
+    async def cancel(self, caller: str, job_id: str) -> JobView:
+        """Frees the lanes of a job."""
+        return await self._ledger.cancel(caller, job_id)
+
+    async def running(self, caller: str) -> list[JobView]:
+        """The caller's jobs that are not over."""
+        return await self._ledger.running(caller)

@@ -1,0 +1,211 @@
+"""The ledger: jobs are run once, told to whoever asks, and forgotten in time."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from deployments.errors import GenerationFailed, Requeue, UnknownJob
+from deployments.jobs.ledger import Ledger
+from deployments.jobs.settings import JobsSettings
+from deployments.requests import GenerationRequest, ImageResult, JobView, Progress
+from tests.driving import make_row
+
+
+def request(rows: int = 1) -> GenerationRequest:
+    return GenerationRequest(rows=tuple(make_row(seed=seed) for seed in range(rows)))
+
+
+def progress(row_id: str, call: int, *, waits: bool = False) -> Progress:
+    return Progress(
+        row_id=row_id,
+        state="waiting" if waits else "running",
+        call=call,
+        calls=6,
+        queue_position=2 if waits else 0,
+        eta_s=6.0 - call,
+        preview=b"jpeg" if call == 3 else None,
+    )
+
+
+def picture(row_id: str, content: bytes = b"png") -> ImageResult:
+    return ImageResult(
+        row_id=row_id,
+        content=content,
+        output_format="png",
+        width=64,
+        height=64,
+        seed=1,
+        model_calls=6,
+        queue_wait_s=0.0,
+        run_s=1.0,
+    )
+
+
+@dataclass
+class Models:
+    """What runs the jobs here: it tells what a test puts in, and nothing else."""
+
+    says: "asyncio.Queue[Progress | ImageResult | Exception]" = field(default_factory=asyncio.Queue)
+    started: int = 0
+    closed: int = 0
+
+    async def watch(
+        self, request: GenerationRequest, *, previews: int
+    ) -> AsyncGenerator[Progress | ImageResult]:
+        self.started += 1
+        try:
+            for _ in request.rows:
+                item: Any = None
+                while not isinstance(item, ImageResult):
+                    item = await self.says.get()
+                    if isinstance(item, Exception):
+                        raise item
+                    yield item
+        finally:
+            self.closed += 1
+
+
+def ledger(models: Models, **settings: Any) -> Ledger:
+    clock = settings.pop("clock", lambda: 1000.0)
+    return Ledger(models.watch, JobsSettings(**settings), clock=clock)
+
+
+def running(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
+    def wrapped() -> None:
+        asyncio.run(asyncio.wait_for(test(), 30))
+
+    wrapped.__name__ = test.__name__
+    return wrapped
+
+
+async def until(jobs: Ledger, state: str, job_id: str = "a") -> JobView:
+    async for view in jobs.events("ann", job_id):
+        if view.state == state:
+            return view
+    raise AssertionError(f"the job ended and was never {state}")
+
+
+@running
+async def test_a_job_is_told_step_by_step_and_keeps_its_pictures() -> None:
+    models = Models()
+    jobs = ledger(models)
+    first = await jobs.start("ann", "a", request(2), previews=1)
+    assert (first.state, first.images, first.images_done, first.calls) == ("waiting", 2, 0, 0)
+    assert [view.id for view in await jobs.running("ann")] == ["a"]
+    for told in (
+        progress("row-0", 0, waits=True),
+        progress("row-0", 3),
+        picture("row-0"),
+        picture("row-1"),
+    ):
+        models.says.put_nowait(told)
+    views = [view async for view in jobs.events("ann", "a")]
+    assert [view.state for view in views][-1] == "succeeded"
+    last = views[-1]
+    assert (last.images_done, last.call, last.calls, last.eta_s) == (2, 12, 12, 0.0)
+    assert last.preview == b"jpeg"
+    assert [each.row_id for each in await jobs.results("ann", "a")] == ["row-0", "row-1"]
+    assert await jobs.running("ann") == []
+
+
+@running
+async def test_while_its_rows_wait_a_job_waits() -> None:
+    models = Models()
+    jobs = ledger(models)
+    await jobs.start("ann", "a", request(), previews=0)
+    models.says.put_nowait(progress("row-0", 0, waits=True))
+    async for view in jobs.events("ann", "a"):
+        if view.calls:
+            break
+    assert (view.state, view.queue_position, view.eta_s) == ("waiting", 2, 6.0)
+    models.says.put_nowait(progress("row-0", 1))
+    assert (await until(jobs, "running")).queue_position == 0
+    await jobs.cancel("ann", "a")
+
+
+@running
+async def test_the_same_id_runs_once() -> None:
+    models = Models()
+    jobs = ledger(models)
+    await jobs.start("ann", "a", request(), previews=0)
+    await jobs.start("ann", "a", request(3), previews=0)
+    await jobs.start("bob", "a", request(), previews=0)
+    for _ in range(2):
+        models.says.put_nowait(picture("row-0"))
+    assert (await until(jobs, "succeeded")).images == 1
+    assert models.started == 2, "once for each caller"
+
+
+@running
+async def test_a_job_is_its_caller_s_alone() -> None:
+    jobs = ledger(Models())
+    await jobs.start("ann", "a", request(), previews=0)
+    for asks in (jobs.get, jobs.results, jobs.cancel):
+        with pytest.raises(UnknownJob, match="'a' is not known"):
+            await asks("bob", "a")
+    assert await jobs.running("bob") == []
+    await jobs.cancel("ann", "a")
+
+
+@running
+async def test_cancelling_closes_the_watch_and_keeps_what_is_done() -> None:
+    models = Models()
+    jobs = ledger(models)
+    await jobs.start("ann", "a", request(2), previews=0)
+    models.says.put_nowait(picture("row-0"))
+    await until(jobs, "running")
+    assert (await jobs.cancel("ann", "a")).state == "cancelled"
+    assert models.closed == 1
+    assert len(await jobs.results("ann", "a")) == 1
+    assert (await jobs.cancel("ann", "a")).state == "cancelled", "again changes nothing"
+
+
+@running
+async def test_a_failure_is_kept_for_whoever_asks() -> None:
+    models = Models()
+    jobs = ledger(models)
+    await jobs.start("ann", "a", request(), previews=0)
+    models.says.put_nowait(GenerationFailed("not numbers"))
+    view = await until(jobs, "failed")
+    assert str(view.error) == "not numbers"
+    await jobs.start("ann", "b", request(), previews=0)
+    models.says.put_nowait(ZeroDivisionError("ours"))
+    view = await until(jobs, "failed", "b")
+    assert "ours" not in str(view.error), "what nobody expected is logged, not told"
+
+
+@running
+async def test_what_is_kept_is_bounded() -> None:
+    models, now = Models(), [1000.0]
+    jobs = ledger(models, max_jobs=2, keep_s=60, max_kept_mb=0.001, clock=lambda: now[0])
+    await jobs.start("ann", "a", request(), previews=0)
+    await jobs.start("ann", "b", request(), previews=0)
+    with pytest.raises(Requeue, match="2 jobs wait or run"):
+        await jobs.start("ann", "c", request(), previews=0)
+    models.says.put_nowait(picture("row-0", bytes(700)))
+    await until(jobs, "succeeded")
+    await jobs.start("ann", "c", request(), previews=0)
+    with pytest.raises(UnknownJob):
+        await jobs.get("ann", "a")
+    models.says.put_nowait(picture("row-0", bytes(700)))
+    await until(jobs, "succeeded", "b")
+    models.says.put_nowait(picture("row-0", bytes(700)))
+    await until(jobs, "succeeded", "c")
+    with pytest.raises(UnknownJob):
+        await jobs.get("ann", "b")
+    assert (await jobs.get("ann", "c")).state == "succeeded"
+    now[0] += 61
+    with pytest.raises(UnknownJob, match="over for more than 60 s"):
+        await jobs.get("ann", "c")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [({"max_jobs": 0}, "max_jobs is 0"), ({"keep_s": float("nan")}, "keep_s is nan")],
+)
+def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        JobsSettings(**wrong)
