@@ -190,10 +190,10 @@ async def test_what_is_kept_is_bounded() -> None:
     await jobs.start("ann", "c", request(), previews=0)
     with pytest.raises(UnknownJob):
         await jobs.get("ann", "a")
-    models.says.put_nowait(picture("row-0", bytes(700)))
-    await until(jobs, "succeeded", "b")
-    models.says.put_nowait(picture("row-0", bytes(700)))
-    await until(jobs, "succeeded", "c")
+    watched = [asyncio.create_task(until(jobs, "succeeded", job_id)) for job_id in "bc"]
+    for _ in watched:
+        models.says.put_nowait(picture("row-0", bytes(700)))
+    await asyncio.gather(*watched)
     with pytest.raises(UnknownJob):
         await jobs.get("ann", "b")
     assert (await jobs.get("ann", "c")).state == "succeeded"
