@@ -32,11 +32,18 @@ import torch
 import transformers
 from batching import models, plot
 from batching.bench import Bench
-from batching.plan import BAR_LOAD, Choice, load_runs, open_run, with_fitting_jobs
+from batching.plan import (
+    BAR_LOAD,
+    Choice,
+    jobs_without_bar,
+    load_runs,
+    open_run,
+    with_fitting_jobs,
+)
 from batching.records import Run, images_per_s
 from batching.report import pooled, report
 from batching.rig import Rig
-from batching.systems import SYSTEMS, WITH_BARS
+from batching.systems import PREVIEWED, SYSTEMS, WITH_BARS
 from batching.tables import tables
 from batching.workfile import WorkFile
 
@@ -101,23 +108,26 @@ def _measure(bench: Bench, options: argparse.Namespace) -> Choice:
 def _measure_extras(
     bench: Bench, choice: Choice, options: argparse.Namespace, capacity_per_s: float
 ) -> None:
-    """The other systems at saturation, the mixed trace, and 80 % of static_per_key's capacity."""
+    """The cost of previews, the other systems at saturation, the mixed trace, and 80 % of
+    static_per_key's capacity."""
+    for system in ("stepwise", PREVIEWED):
+        bench.record(Run(kind="previews", system=system, jobs=options.saturation_jobs // 2))
     for system in choice.systems:
         bench.record(_saturation(system, options))
-    seed = choice.seeds[0]
+    seed, jobs = choice.seeds[0], jobs_without_bar(choice)
     mixed_per_s = capacity_per_s / bench.mixed_work(seed)
     static_per_s = images_per_s(bench.record(_saturation("static_per_key", options)))
     for system in choice.systems:
-        bench.record(open_run("mixed", system, BAR_LOAD, mixed_per_s, seed, choice.jobs))
+        bench.record(open_run("mixed", system, BAR_LOAD, mixed_per_s, seed, jobs))
     for system in choice.systems:
         if system in WITH_BARS:
-            bench.record(
-                open_run("load_of_static", system, BAR_LOAD, static_per_s, seed, choice.jobs)
-            )
+            bench.record(open_run("load_of_static", system, BAR_LOAD, static_per_s, seed, jobs))
 
 
 def _saturation(system: str, options: argparse.Namespace) -> Run:
-    return Run(kind="saturation", system=system, jobs=options.saturation_jobs)
+    """Systems without a bar at saturation have half as many jobs."""
+    jobs = options.saturation_jobs if system == "stepwise" else options.saturation_jobs // 2
+    return Run(kind="saturation", system=system, jobs=jobs)
 
 
 def _plot(bench: Bench, about: dict[str, str | int], path: Path) -> None:

@@ -163,7 +163,7 @@ def test_bars_are_ratios_to_the_engine() -> None:
         "ceiling_images_per_s": 2.5,
         "diffusers_loop_images_per_s": 1.0,
     }
-    found = bars(systems, saturation)
+    found = bars(systems, saturation, {})
     assert [(bar.ratio, bar.met, bar.at_least) for bar in found] == [
         (7.9, False, False),
         (6.0, True, True),
@@ -172,7 +172,10 @@ def test_bars_are_ratios_to_the_engine() -> None:
         (0.8, False, False),
         (2.0, True, False),
     ]
-    assert len(bars({}, saturation)) == 2
+    assert len(bars({}, saturation, {})) == 2
+    previews = {"unwatched_time_share": 0.01, "watched_throughput_share": 0.94}
+    *_, nobody, everybody = bars({}, saturation, previews)
+    assert (nobody.ratio, nobody.met, everybody.met) == (0.99, True, False)
     assert Bar(name="throughput", ratio=0.996, least=1.0).met
 
 
@@ -192,7 +195,8 @@ def test_what_has_a_bar_runs_first() -> None:
     runs = load_runs(choice, capacity_per_s=2.0)
     assert {(run.system, run.load) for run in runs[:12]} == {(name, 0.8) for name in WITH_BARS}
     assert [run.seed for run in runs[:12:4]] == [0, 1, 2]
-    assert sum(run.jobs for run in runs if run.load == 0.8) == 7 * 1020
+    assert sum(run.jobs for run in runs if run.load == 0.8) == 4 * 1020 + 3 * 3 * 113
+    assert {run.jobs for run in runs if run.load != 0.8} == {113}
     assert {run.per_s for run in runs} == {1.0, 1.6, 1.9}
     assert len(runs) == 7 * 3 + 7 * 2
 
@@ -398,7 +402,7 @@ def test_a_random_model_is_a_whole_folder(tmp_path: Path) -> None:
 def test_a_tiny_benchmark_has_every_figure_and_resumes(tiny_folder: Path, tmp_path: Path) -> None:
     work, figures_file, picture = (tmp_path / name for name in ("w.jsonl", "f.json", "p.png"))
     arguments = ["--model", str(tiny_folder), "--device", "cpu", "--threads", "1", "--lanes", "4"]
-    arguments += ["--arrivals", "4", "--seeds", "0", "--loads", "0.8", "--saturation-jobs", "6"]
+    arguments += ["--arrivals", "6", "--seeds", "0", "--loads", "0.8", "--saturation-jobs", "6"]
     arguments += ["--json", str(figures_file), "--plot", str(picture), "--work", str(work)]
     bench_batching.main(arguments)
     found = json.loads(figures_file.read_text())
@@ -418,7 +422,8 @@ def test_a_tiny_benchmark_has_every_figure_and_resumes(tiny_folder: Path, tmp_pa
     assert 0 < found["outside_model_share"] < 1
     assert 2 <= found["lanes_per_step"] <= 4
     assert found["recompiles_after_warmup"] == 0
-    assert len(found["bars"]) == 7
+    assert len(found["bars"]) == 9
+    assert 0 < found["previews"]["unwatched_time_share"] < 1
     assert found["about"]["model"] == tiny_folder.name
     assert Image.open(picture).size == (plot.WIDTH, plot.HEIGHT)
 

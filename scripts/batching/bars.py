@@ -11,6 +11,8 @@ SHORT_P99_BARS = {"static_per_key": 8.0, "static_sjf": 5.0, "serve_batch_naive":
 """How many times lower the p99 of 8-step jobs is than this system's."""
 CEILING_BAR = 0.85
 LOOP_BAR = 1.6
+UNWATCHED_BAR, WATCHED_BAR = 0.98, 0.95
+"""Of the throughput, that previews leave when nobody and when everybody asks for them."""
 
 
 class Bar(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,9 +33,13 @@ class Bar(msgspec.Struct, frozen=True, kw_only=True):
 Figures = Mapping[str, Any]
 
 
-def bars(at_bar_load: Mapping[str, Figures], saturation: Mapping[str, float]) -> list[Bar]:
+def bars(
+    at_bar_load: Mapping[str, Figures],
+    saturation: Mapping[str, float],
+    previews: Mapping[str, float],
+) -> list[Bar]:
     """Those whose systems were measured; a short trace may have no 8-step job."""
-    found = list(_of_saturation(saturation))
+    found = [*_of_saturation(saturation), *_of_previews(previews)]
     if "stepwise" in at_bar_load:
         found = [*_of_latency(at_bar_load), *_of_throughput(at_bar_load), *found]
     return found
@@ -62,6 +68,14 @@ def _of_throughput(systems: Mapping[str, Figures]) -> Iterator[Bar]:
             ratio=systems["stepwise"]["images_per_s"] / others[best],
             least=1.0,
         )
+
+
+def _of_previews(previews: Mapping[str, float]) -> Iterator[Bar]:
+    if previews:
+        left = 1 - previews["unwatched_time_share"]
+        yield Bar(name="previews, share left when nobody watches", ratio=left, least=UNWATCHED_BAR)
+        left = previews["watched_throughput_share"]
+        yield Bar(name="previews, share left when everybody does", ratio=left, least=WATCHED_BAR)
 
 
 def _of_saturation(saturation: Mapping[str, float]) -> Iterator[Bar]:

@@ -67,8 +67,9 @@ class Bench:
         jobs = self._jobs(run)
         graphs, before = graphs_compiled(), system.work()
         clock.reset()
+        self._rig.telling.reset()
         outcome = self._looped(run, jobs)
-        model_s, after = clock.model_s(), system.work()
+        model_s, telling_s, after = clock.model_s(), self._rig.telling.model_s(), system.work()
         wrong = [self._rig.is_wrong(job, content) for job, content in outcome.pictures]
         return Record(
             wall_s=outcome.wall_s,
@@ -83,11 +84,12 @@ class Bench:
             checked=len(wrong),
             wrong=sum(wrong),
             recompiles=graphs_compiled() - graphs,
+            telling_s=telling_s,
         )
 
     def _looped(self, run: Run, jobs: Sequence[Job]) -> Outcome:
         system, rows = self._rig.system(run.system), self._rig.most_rows
-        if run.kind == "saturation":
+        if run.kind in ("saturation", "previews"):
             return closed_loop(system, jobs, in_flight=IN_FLIGHT_BATCHES * rows)
         return open_loop(system, jobs, run.per_s, most_waiting=CUT_OFF_BATCHES * rows)
 

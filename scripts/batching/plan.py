@@ -28,7 +28,8 @@ class Choice(NamedTuple):
     loads: Sequence[float]
     seeds: Sequence[int]
     jobs: int
-    """Arrivals of a run."""
+    """Arrivals of a run that a bar depends on; others have a third of them, in a quick benchmark
+    half."""
     quick: bool
 
 
@@ -67,8 +68,13 @@ def with_fitting_jobs(choice: Choice, capacity_per_s: float, loop_per_s: float) 
     return choice._replace(jobs=min(max(fitting, LEAST_JOBS), QUICK_JOBS))
 
 
+def jobs_without_bar(choice: Choice) -> int:
+    """Arrivals of a run that no bar depends on."""
+    return choice.jobs // (2 if choice.quick else 3)
+
+
 def _jobs(choice: Choice, system: str, load: float) -> int:
-    return choice.jobs if not choice.quick or _has_bar(system, load) else choice.jobs // 2
+    return choice.jobs if _has_bar(system, load) else jobs_without_bar(choice)
 
 
 def _has_bar(system: str, load: float) -> bool:

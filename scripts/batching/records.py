@@ -10,7 +10,7 @@ import numpy as np
 
 from .trace import SHORT
 
-Kind = Literal["curves", "loop", "saturation", "load", "mixed", "load_of_static"]
+Kind = Literal["curves", "loop", "saturation", "load", "mixed", "load_of_static", "previews"]
 
 
 class Run(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +48,8 @@ class Record(msgspec.Struct, kw_only=True):
     wrong: int = 0
     """... and how many of these differ."""
     recompiles: int = 0
+    telling_s: float = 0.0
+    """With the engine's thread telling watchers, or finding that there are none."""
 
 
 _SUMS = (
@@ -61,6 +63,7 @@ _SUMS = (
     "checked",
     "wrong",
     "recompiles",
+    "telling_s",
 )
 
 

@@ -12,7 +12,7 @@ from .bars import bars
 from .curves import Curves
 from .plan import BAR_LOAD
 from .records import Kind, Record, Run, figures, images_per_s, merged, outside_model_share
-from .systems import SYSTEMS
+from .systems import PREVIEWED, SYSTEMS
 from .trace import MEAN_LANE_STEPS
 
 
@@ -27,7 +27,8 @@ def report(
         "ceiling_images_per_s": 1 / curves.image_s(MEAN_LANE_STEPS),
     }
     loads = _by_load(records, "load")
-    found = bars(loads.get(f"{BAR_LOAD:g}", {}), saturation)
+    previews = _previews(records)
+    found = bars(loads.get(f"{BAR_LOAD:g}", {}), saturation, previews)
     everything = {
         "loads": loads,
         "saturation": {
@@ -40,6 +41,7 @@ def report(
         "recompiles_after_warmup": sum(
             record.recompiles for run, record in records.items() if run.system == "stepwise"
         ),
+        "previews": previews,
         "mixed": _by_load(records, "mixed"),
         "loads_of_static": _by_load(records, "load_of_static"),
         "bars": [msgspec.to_builtins(bar) | {"met": bar.met} for bar in found],
@@ -60,6 +62,19 @@ def pooled(records: Mapping[Run, Record], kind: Kind) -> dict[str, dict[str, Rec
     return {
         f"{load:g}": {name: merged(runs[load][name]) for name in SYSTEMS if name in runs[load]}
         for load in sorted(runs)
+    }
+
+
+def _previews(records: Mapping[Run, Record]) -> dict[str, float]:
+    """What watching costs at saturation: nobody's share of the time, everybody's throughput."""
+    runs = {run.system: record for run, record in records.items() if run.kind == "previews"}
+    if PREVIEWED not in runs:
+        return {}
+    unwatched, watched = runs["stepwise"], runs[PREVIEWED]
+    return {
+        "unwatched_time_share": unwatched.telling_s / unwatched.wall_s,
+        "watched_time_share": watched.telling_s / watched.wall_s,
+        "watched_throughput_share": images_per_s(watched) / images_per_s(unwatched),
     }
 
 

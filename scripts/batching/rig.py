@@ -22,7 +22,7 @@ from .pipeline import Pipeline
 from .policies import Policy, arrived_together, oldest_key, one_at_a_time, shortest_key
 from .pool import Pool
 from .spans import ModelClock
-from .systems import System
+from .systems import PREVIEWED, System
 from .trace import Form, Job
 
 FIRST_COME = 1e6
@@ -45,6 +45,8 @@ class Rig:
         self._systems: dict[str, System] = {}
         self._references: dict[str, NDArray[np.uint8]] = {}
         self.clock = ModelClock(self._device)
+        self.telling = ModelClock(torch.device("cpu"))
+        """Of the engine's thread, whatever the device."""
 
     def __enter__(self) -> Self:
         # A compiled pipeline is called from the thread that warmed it: CUDA graphs are that
@@ -63,6 +65,7 @@ class Rig:
                 (text_encoder, "forward"),
             )
         )
+        self._closing.enter_context(self.telling.watching(stepwise.TELLING))
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -130,7 +133,7 @@ class Rig:
         settings = self._settings
         if name == "stepwise_fifo":
             settings = msgspec.structs.replace(settings, ageing_calls_per_s=FIRST_COME)
-        return self._closing.enter_context(stepwise.opened(settings))
+        return self._closing.enter_context(stepwise.opened(settings, watched=name == PREVIEWED))
 
     def _batcher(self, policy: Policy, wait_s: float = 0.0) -> System:
         batcher = Batcher(

@@ -8,22 +8,31 @@ from contextlib import contextmanager
 
 from deployments.diffusion.batch import Batch
 from deployments.diffusion.families.stable_diffusion import StableDiffusion
+from deployments.diffusion.progress import Reporter
+from deployments.diffusion.run import Watcher
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.worker import EngineWorker
 
 from .systems import Picture, System, Work
 from .trace import Job
 
+PREVIEW_EVERY = 5
+"""Model calls between two previews of a job that is watched."""
+
+TELLING = (Reporter, "stepped")
+"""The method that tells the watchers, for a clock."""
+
 
 @contextmanager
-def opened(settings: DiffusionSettings) -> Iterator[System]:
-    """A warm engine on its own thread."""
+def opened(settings: DiffusionSettings, *, watched: bool = False) -> Iterator[System]:
+    """A warm engine on its own thread. `watched`: every job is told of, with previews."""
+    watcher = Watcher(lambda _: None, PREVIEW_EVERY) if watched else None
     with EngineWorker(settings) as worker:
         engine = worker.engine
 
         def submit(job: Job) -> Future[Picture]:
             # An ImageResult is a Picture; Future is invariant in what it holds.
-            return engine.submit(job.row, job.image)  # type: ignore[return-value]
+            return engine.submit(job.row, job.image, watcher=watcher)  # type: ignore[return-value]
 
         def work() -> Work:
             stats = engine.stats()

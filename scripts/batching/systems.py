@@ -17,6 +17,8 @@ from .trace import Job
 WITH_BARS = ("stepwise", "static_per_key", "static_sjf", "serve_batch_naive")
 """Those with which the figures of the README are made; they run first."""
 SYSTEMS = (*WITH_BARS, "stepwise_fifo", "sequential", "threads")
+PREVIEWED = "stepwise_previews"
+"""The engine when everybody watches; only to tell what that costs."""
 
 
 class Picture(Protocol):
