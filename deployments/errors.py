@@ -13,6 +13,10 @@ class StepwiseError(Exception):
         self.message = message
 
 
+class InvalidApiKey(StepwiseError):
+    """No API key came with the request, or one that is not known here."""
+
+
 class InvalidRequest(StepwiseError):
     """The client can cure it. `param` names the field, `message` the value and the cure."""
 
@@ -24,6 +28,10 @@ class InvalidRequest(StepwiseError):
 
 class RequestTooLarge(InvalidRequest):
     """More bytes than the service reads."""
+
+
+class SlowBody(InvalidRequest):
+    """The body took longer to arrive than the service waits."""
 
 
 class UnknownModel(InvalidRequest):
@@ -40,6 +48,26 @@ class UnsupportedScheduler(InvalidRequest):
 
 class UnknownJob(InvalidRequest):
     """No job of that id is the caller's, or it has expired."""
+
+
+class UnknownFile(InvalidRequest):
+    """No picture of that name is kept, or no longer."""
+
+
+class FileForbidden(InvalidRequest):
+    """The address of a picture was not signed here."""
+
+
+class FileExpired(InvalidRequest):
+    """The address of a picture was good once."""
+
+
+class TooManyRows(StepwiseError):
+    """The caller has as many rows in flight, or in the last minute, as its key allows."""
+
+    def __init__(self, message: str, *, retry_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.retry_s = retry_s
 
 
 class ModelNotReady(StepwiseError):

@@ -18,12 +18,16 @@ from deployments.errors import StepwiseError
 
 OutputFormat = Literal["png", "jpeg", "webp"]
 
-MaskPolarity = Literal["transparent", "white"]
-"""Which mask pixels are to be painted: OpenAI says transparent ones, AUTOMATIC1111 white ones."""
+MaskPolarity = Literal["transparent", "white", "black"]
+"""Which mask pixels are to be painted: OpenAI says transparent ones, AUTOMATIC1111 white ones, or
+black ones when its mask is inverted."""
 
 Priority = Literal["low", "normal", "high"]
 
 MAX_SEED = 2**63 - 1
+
+ANYBODY = "anonymous"
+"""The caller where no API key is needed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +35,10 @@ class GenerationParams:
     """What a client asked for. `None` leaves the choice to the model's card."""
 
     prompt: str
+    prompt_optional: bool = False
+    """Whether it may be empty: the variation of an image has none."""
     negative_prompt: str = ""
+    prompt_weighting: bool = False
     model: str | None = None
     n: int = 1
     width: int | None = None
@@ -60,6 +67,8 @@ class Row:
     model: str
     prompt: str
     negative_prompt: str
+    prompt_weighting: bool
+    """Whether brackets in both prompts weigh words, as AUTOMATIC1111 has it: `(red:1.2)`."""
     width: int
     height: int
     num_inference_steps: int
@@ -113,6 +122,8 @@ class GenerationRequest:
     mask: bytes | None = None
     prepare: PrepareSpec | None = None
     """Set exactly when `image` is."""
+    caller: str = ANYBODY
+    """Whose limits it counts against: the name of an API key. No picture depends on it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +140,8 @@ class ImageResult:
     """Forwards this picture took: not its steps (20 steps of Heun are 39 calls)."""
     queue_wait_s: float
     run_s: float
+    warnings: tuple[str, ...] = ()
+    """What of the row was not followed to the letter, in sentences for the client."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

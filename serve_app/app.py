@@ -5,15 +5,19 @@ HTTP -> ingress ------> diffusion (one deployment per model)
            \\-> jobs, which reaches both as the ingress does
 """
 
+import secrets
 from typing import Any
 
+import msgspec
 from ray import serve
 from ray.serve import Application, Deployment
 
 from deployments.diffusion.deployment import Diffusion
 from deployments.imaging.deployment import Imaging
 from deployments.ingress.deployment import Ingress
+from deployments.ingress.settings import IngressSettings
 from deployments.jobs.deployment import JobsLedger
+from deployments.jobs.quotas import Quotas
 from serve_app.config import DeploymentOptions, read_config
 
 
@@ -29,11 +33,24 @@ def build(args: dict[str, Any]) -> Application:
         ).bind(model.settings)
         for model in config.models
     }
+    limits = config.ingress.settings.limits
+    quotas = Quotas(
+        max_rows_in_flight=limits.max_rows_in_flight, rows_per_minute=limits.rows_per_minute
+    )
     jobs = _deployment(JobsLedger, "jobs", config.jobs.deployment).bind(
-        config.jobs.settings, models, imaging
+        config.jobs.settings, models, imaging, quotas
     )
     ingress = _deployment(Ingress, "ingress", config.ingress.deployment)
-    return ingress.bind(config.ingress.settings, models, imaging, jobs)
+    return ingress.bind(_with_secret(config.ingress.settings), models, imaging, jobs)
+
+
+def _with_secret(settings: IngressSettings) -> IngressSettings:
+    """Drawn here where the config has none, so that all ingress replicas sign with the same."""
+    results = settings.results
+    if results.secret:
+        return settings
+    results = msgspec.structs.replace(results, secret=secrets.token_hex(32))
+    return msgspec.structs.replace(settings, results=results)
 
 
 def _deployment(room: type, name: str, options: DeploymentOptions) -> Deployment:

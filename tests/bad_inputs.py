@@ -4,6 +4,7 @@ Written as data so that the same cases run against the app in-process and agains
 of any model: no case depends on a card, only on what no card allows.
 """
 
+import base64
 import json
 import struct
 import zlib
@@ -229,9 +230,12 @@ _VALUES = [
     _json("compression above 100", "output_compression", VALUE, "101", output_compression=101),
     _json("compression negative", "output_compression", VALUE, "-1", output_compression=-1),
     _json("response format unknown", "response_format", VALUE, "b64_json", response_format="blob"),
-    _json("url results", "response_format", VALUE, "'b64_json'", response_format="url"),
-    _json("streaming", "stream", VALUE, "not offered yet", stream=True),
-    _json("partial images", "partial_images", VALUE, "stream", partial_images=2),
+    _json(
+        "a stream of addresses", "response_format", VALUE, "b64", stream=True, response_format="url"
+    ),
+    _json("partials unstreamed", "partial_images", VALUE, "stream true", partial_images=2),
+    _json("partials above 3", "partial_images", VALUE, "0 to 3", stream=True, partial_images=4),
+    _json("partials negative", "partial_images", VALUE, "-1", stream=True, partial_images=-1),
     _json("transparent", "background", VALUE, "'opaque'", background="transparent"),
     _json("background unknown", "background", VALUE, "opaque", background="green"),
 ]
@@ -239,10 +243,14 @@ _VALUES = [
 _FIELDS = [
     _json("unknown field", "nonsense", UNKNOWN, "'nonsense'", nonsense=1),
     _json("misspelt field", "promt", UNKNOWN, "did you mean 'prompt'?", promt="x"),
-    _json("another service's field", "steps", UNKNOWN, "'num_inference_steps'", steps=20),
+    _json("another service's field", "num_images", UNKNOWN, "'n'", num_images=2),
     _json("cfg_rescale", "cfg_rescale", UNKNOWN, "'guidance_rescale'", cfg_rescale=0.7),
-    _json("cfg_scale", "cfg_scale", UNKNOWN, "'guidance_scale'", cfg_scale=7),
-    _json("width", "width", UNKNOWN, "'size'", width=512),
+    _json("two names", "cfg_scale", VALUE, "same", cfg_scale=7, guidance_scale=8),
+    _json("two aliases", "step", VALUE, "same", steps=7, step=8),
+    _json("an alias of a wrong type", "steps", TYPE, "an integer", steps="7"),
+    _json("an adapter", "loras", UNKNOWN, "adapters are not offered", loras=[{"path": "x"}]),
+    _json("width alone", "size", VALUE, "both sides", width=512),
+    _json("width and another size", "width", VALUE, "agree", width=512, size="64x64"),
     _json("field of no name", "", UNKNOWN, "''", **{"": 1}),
     _json("field of quotes", "`'\"", UNKNOWN, "", **{"`'\"": 1}),
     _json("field with a line break", "a\nb", UNKNOWN, "", **{"a\nb": 1}),
@@ -346,18 +354,24 @@ _FORMS = [
     _edit("seed negative", "seed", VALUE, "-7", *BASE, part("seed", "-7")),
     _edit("size not a multiple", "size", VALUE, "nearest", *BASE, part("size", "129x127")),
     _edit("scheduler unknown", "scheduler", VALUE, "choose", *BASE, part("scheduler", "x")),
-    _edit("stream", "stream", VALUE, "not offered yet", *BASE, part("stream", "true")),
+    _edit("stream of words", "stream", TYPE, "'yes please'", *BASE, part("stream", "yes please")),
     _edit(
-        "url results",
+        "partials unstreamed", "partial_images", VALUE, "true", *BASE, part("partial_images", "1")
+    ),
+    _edit(
+        "a stream of addresses",
         "response_format",
         VALUE,
         "b64",
-        IMAGE,
-        PROMPT,
+        *BASE,
+        part("stream", "true"),
         part("response_format", "url"),
     ),
     _edit("unknown field", "nonsense", UNKNOWN, "'nonsense'", *BASE, part("nonsense", "1")),
-    _edit("steps", "steps", UNKNOWN, "'num_inference_steps'", *BASE, part("steps", "9")),
+    _edit(
+        "steps by two names", "step", VALUE, "same", *BASE, part("steps", "9"), part("step", "8")
+    ),
+    _edit("an adapter", "lora", UNKNOWN, "adapters are not offered", *BASE, part("lora", "x")),
     _edit(
         "unknown file",
         "photo",
@@ -366,7 +380,7 @@ _FORMS = [
         PROMPT,
         part("photo", PICTURE),
     ),
-    _edit("mask_image", "mask_image", UNKNOWN, "'mask'", *BASE, part("mask_image", "m")),
+    _edit("mask_image", "mask", "unsupported_image_format", "6d", *BASE, part("mask_image", "m")),
     _edit("two images", "image", VALUE, "2 files", IMAGE, *BASE),
     _edit(
         "two images[]",
@@ -378,14 +392,7 @@ _FORMS = [
     ),
     _edit("two masks", "mask", VALUE, "2 files", *BASE, *[part("mask", PICTURE)] * 2),
     _edit("prompt not UTF-8", "prompt", VALUE, "UTF-8", IMAGE, part("prompt", b"\xff\xfe")),
-    _edit(
-        "image in JSON",
-        None,
-        WRONG_KIND,
-        "multipart",
-        content=b'{"prompt": "a"}',
-        content_type=JSON,
-    ),
+    _edit("JSON that is none", None, BAD_JSON, "JSON", content=GOOD, content_type=JSON),
     _edit("no content type", None, WRONG_KIND, "multipart", content=GOOD, content_type=None),
     _edit(
         "no boundary", None, BAD_FORM, "boundary", content=GOOD, content_type="multipart/form-data"
@@ -431,6 +438,55 @@ _FORMS = [
 _NOT_AN_IMAGE, _DAMAGED, _TOO_LARGE = "unsupported_image_format", "invalid_image", "image_too_large"
 
 
+def _json_edit(name: str, param: str, code: str, says: str, **fields: Any) -> BadInput:
+    """An edit whose JSON is well formed but for `fields`."""
+    body = {"prompt": "a red house", "images": [{"image_url": DATA_URL}], **fields}
+    content = json.dumps({name: value for name, value in body.items() if value is not None})
+    return _edit(f"JSON: {name}", param, code, says, content=content.encode(), content_type=JSON)
+
+
+DATA_URL = f"data:image/png;base64,{base64.b64encode(PICTURE).decode()}"
+
+_JSON_EDITS = [
+    _json_edit("no images", "images", MISSING, "image_url", images=None),
+    _json_edit("images empty", "images", VALUE, "exactly 1 entry", images=[]),
+    _json_edit("images as text", "images", TYPE, "an array", images=DATA_URL),
+    _json_edit("an image as text", "images", TYPE, "an object", images=[DATA_URL]),
+    _json_edit(
+        "two images", "images", VALUE, "exactly 1 entry", images=[{"image_url": DATA_URL}] * 2
+    ),
+    _json_edit("an empty reference", "images", MISSING, "image_url", images=[{}]),
+    _json_edit("a null reference", "images", TYPE, "got null", images=[None]),
+    _json_edit("misspelt url", "images", UNKNOWN, "'image_ulr'", images=[{"image_ulr": "a"}]),
+    _json_edit("a number", "images", TYPE, ".image_url must be a str", images=[{"image_url": 7}]),
+    _json_edit("a file id", "images", VALUE, "file_id", images=[{"file_id": "file-1"}]),
+    _json_edit(
+        "an address",
+        "images",
+        VALUE,
+        "none is fetched",
+        images=[{"image_url": "https://a.b/c.png"}],
+    ),
+    _json_edit(
+        "an address of a file",
+        "images",
+        VALUE,
+        "none is fetched",
+        images=[{"image_url": "file:///etc/passwd"}],
+    ),
+    _json_edit("bad base64", "images", VALUE, "not base64", images=[{"image_url": DATA_URL[:-3]}]),
+    _json_edit("no picture", "image", _NOT_AN_IMAGE, "", images=[{"image_url": "aGVsbG8="}]),
+    _json_edit(
+        "image too long", "images", VALUE, "20971520", images=[{"image_url": "A" * 20_971_524}]
+    ),
+    _json_edit("mask as text", "mask", TYPE, "an object", mask=DATA_URL),
+    _json_edit("mask without url", "mask", MISSING, "image_url", mask={}),
+    _json_edit("mask's address", "mask", VALUE, "none is fetched", mask={"image_url": "http://a"}),
+    _json_edit("n as text", "n", TYPE, "an integer", n="2"),
+    _json_edit("unknown field", "nonsense", UNKNOWN, "'nonsense'", nonsense=1),
+]
+
+
 def _picture(name: str, code: str, content: bytes, *, param: str = "image") -> BadInput:
     """An edit whose file `param` is `content`."""
     files = {"image": PICTURE, param: content}
@@ -456,5 +512,13 @@ _PICTURES = [
     _picture("20000x20000", _TOO_LARGE, png_header(20_000, 20_000), param="mask"),
 ]
 
-BAD_INPUTS: list[BadInput] = [*_TYPES, *_VALUES, *_FIELDS, *_BODIES, *_FORMS, *_PICTURES]
+BAD_INPUTS: list[BadInput] = [
+    *_TYPES,
+    *_VALUES,
+    *_FIELDS,
+    *_BODIES,
+    *_FORMS,
+    *_JSON_EDITS,
+    *_PICTURES,
+]
 """Every case; names are unique within a path."""

@@ -1,6 +1,7 @@
 """An engine driven by the test's own thread, and rows for it."""
 
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
 from typing import Any
@@ -24,6 +25,7 @@ def make_row(**changes: Any) -> Row:
         "model": "tiny",
         "prompt": "a red house",
         "negative_prompt": "",
+        "prompt_weighting": False,
         "width": 64,
         "height": 64,
         "num_inference_steps": 6,
@@ -65,7 +67,9 @@ def make_curve(lanes: Sequence[int]) -> CapacityCurve:
 
 
 @contextmanager
-def driven(family: Family, **settings: Any) -> Iterator[Engine]:
+def driven(
+    family: Family, *, clock: Callable[[], float] = time.monotonic, **settings: Any
+) -> Iterator[Engine]:
     """An engine that steps only when told to; closed at the end. A full batch is its knee."""
     chosen = DiffusionSettings(**{"id": "tiny", "source": "tiny", "max_queue_s": 1e9, **settings})
     engine = Engine(
@@ -74,6 +78,7 @@ def driven(family: Family, **settings: Any) -> Iterator[Engine]:
         layout=Layout(family.denoise, family.device, buckets=chosen.padded_to),
         curve=make_curve(chosen.lane_buckets),
         unit=(family.native_side, family.native_side),
+        clock=clock,
     )
     with torch.inference_mode():
         yield engine

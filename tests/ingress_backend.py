@@ -113,7 +113,7 @@ def colour_of(seed: int) -> tuple[int, int, int]:
     return (seed * 37 % 256, seed * 101 % 256, seed * 211 % 256)
 
 
-def app_over(backend: OneColour, **settings: float) -> ASGIApp:
+def app_over(backend: OneColour, **settings: Any) -> ASGIApp:
     return build_app(backend, IngressSettings(**settings))
 
 

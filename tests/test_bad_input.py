@@ -102,7 +102,7 @@ def test_an_image_within_the_byte_limit_may_still_have_too_many_pixels() -> None
         ("GET", "/", 404, "not_found"),
         ("GET", "/v1/image", 404, "not_found"),
         ("POST", "/v1/images/generations/", 404, "not_found"),
-        ("POST", "/v1/images/variations", 404, "not_found"),
+        ("GET", "/v1/images/variations", 405, "method_not_allowed"),
         ("POST", "/v1/%0Ainjected", 404, "not_found"),
         ("GET", GENERATIONS, 405, "method_not_allowed"),
         ("DELETE", EDITS, 405, "method_not_allowed"),

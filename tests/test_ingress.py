@@ -37,7 +37,15 @@ def test_a_generation_is_answered_with_its_picture_and_seed() -> None:
     answer = ask(app_over(backend), "POST", GENERATIONS, json={**PROMPT, "seed": 7, "n": 2})
     assert answer.status_code == 200
     body = answer.json()
-    assert set(body) == {"created", "data", "output_format", "size", "quality", "background"}
+    assert set(body) == {
+        "created",
+        "data",
+        "output_format",
+        "size",
+        "quality",
+        "background",
+        "usage",
+    }
     assert body["created"] > 1_700_000_000
     assert (body["output_format"], body["size"], body["quality"]) == ("png", "64x64", "medium")
     assert [each["seed"] for each in body["data"]] == [7, 8]
@@ -335,8 +343,8 @@ def test_the_routes_load_neither_torch_nor_ray() -> None:
 
 
 @pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
-@pytest.mark.parametrize("name", ["max_body_mb", "max_megapixels"])
-def test_settings_name_what_is_wrong(name: str, value: float) -> None:
+@pytest.mark.parametrize("name", ["max_body_mb", "max_megapixels", "body_timeout_s"])
+def test_settings_name_what_is_wrong(name: str, value: Any) -> None:
     with pytest.raises(ValueError, match=f"{name} must be a finite number above 0, got {value}"):
         IngressSettings(**{name: value})
 
@@ -406,8 +414,8 @@ class TestOpenAIClient:
 
     def test_errors_become_the_clients_exceptions(self) -> None:
         with pytest.raises(openai.BadRequestError) as refused:
-            client(OneColour()).images.generate(prompt="a", extra_body={"steps": 3})
-        assert (refused.value.param, refused.value.code) == ("steps", "unknown_parameter")
+            client(OneColour()).images.generate(prompt="a", extra_body={"num_images": 3})
+        assert (refused.value.param, refused.value.code) == ("num_images", "unknown_parameter")
         assert refused.value.request_id
         with pytest.raises(openai.NotFoundError) as unknown:
             client(OneColour()).images.generate(prompt="a", model="dall-e-3")

@@ -158,7 +158,8 @@ def test_an_exception_is_narrowed_down_to_the_row_that_causes_it(
     tiny_family: StableDiffusion, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     denoise = tiny_family.denoise
-    bad = tiny_family.encode_prompts(["a curse"])["encoder_hidden_states"][0]
+    curse = tiny_family.tokenize("a curse", weighting=False, max_chunks=1)
+    bad = tiny_family.encode_prompts(curse.chunks)["encoder_hidden_states"][0]
 
     def cursed(
         latents: torch.Tensor, timesteps: torch.Tensor, told: Mapping[str, torch.Tensor]

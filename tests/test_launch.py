@@ -66,7 +66,7 @@ def test_it_says_what_it_does_and_what_to_try(launched: Launched) -> None:
 
 def test_the_readmes_curl_gives_a_picture(launched: Launched, tmp_path: Path) -> None:
     assert README[: README.index("curl")].count("\n") < 25
-    start, curl = blocks("bash")
+    start, curl, *_ = blocks("bash")
     assert start.startswith("scripts/run ")
     told = re.search(r"curl (.*\\\n.*)\n", launched.said)
     assert told is not None

@@ -1,5 +1,6 @@
 """The README is a contract: what it shows is run. (Its curl is in test_launch.py.)"""
 
+import json
 import os
 import re
 import subprocess
@@ -35,9 +36,45 @@ def test_the_test_command_finds_the_suite() -> None:
 
 
 def test_the_openai_client_as_shown(service: Service, capsys: pytest.CaptureFixture[str]) -> None:
-    code = block("python", "OpenAI").replace("http://127.0.0.1:8000", service.url)
-    exec(compile(code, "README.md", "exec"), {})
-    assert capsys.readouterr().out == "[7, 8]\n"
+    names: dict[str, Any] = {}
+    for holding in ("OpenAI(", "stream=True"):
+        code = block("python", holding).replace("http://127.0.0.1:8000", service.url)
+        exec(compile(code, "README.md", "exec"), names)
+    seeds, *events = capsys.readouterr().out.splitlines()
+    assert seeds == "[7, 8]"
+    assert events == [*["image_generation.partial_image"] * 2, "image_generation.completed"]
+
+
+def test_a_job_as_shown(service: Service) -> None:
+    commands = block("bash", "/v1/jobs").replace("http://127.0.0.1:8000", service.url)
+    said = subprocess.run(commands, shell=True, capture_output=True, text=True, check=True).stdout
+    assert "event: progress" in said
+    assert "event: succeeded" in said
+    result = json.loads(said[said.rindex('{"id"') :])
+    assert (result["id"], len(result["data"])) == ("house-1", 2)
+
+
+def test_a_key_as_shown() -> None:
+    made = subprocess.run(
+        block("bash", "ingress.keys"), shell=True, cwd=ROOT, capture_output=True, text=True,
+        env={**os.environ, "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}"}, check=True,
+    )  # fmt: skip
+    assert "alice:" in made.stdout
+
+
+def test_every_block_is_run() -> None:
+    blocks = re.findall(r"```(bash|python)\n(.*?)```", README, re.DOTALL)
+    shown = (
+        "scripts/run",
+        "house.png",
+        "OpenAI(",
+        "stream=True",
+        "/v1/jobs",
+        "ingress.keys",
+        "StepwiseClient",
+    )
+    assert all(any(each in text for each in shown) for _, text in blocks)
+    assert len(blocks) == len(shown), "a test runs each of these, and so must one run a new one"
 
 
 def test_another_ray_app_as_shown(service: Service) -> None:

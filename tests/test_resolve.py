@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from deployments.diffusion.samplers import SAMPLERS
 from deployments.errors import InvalidRequest
-from deployments.ingress.openai.wire import decode_edit, decode_generation, to_params
+from deployments.ingress.openai.edits import decode_edit
+from deployments.ingress.openai.fields import decode_generation
+from deployments.ingress.openai.params import to_params
 from deployments.ingress.resolve import nearest_size, resolve
 from deployments.requests import MAX_SEED, GenerationParams, GenerationRequest, ModelCard, Row
 from tests.bad_inputs import MULTIPART, form, part

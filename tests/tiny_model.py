@@ -16,11 +16,15 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 
 def save_tiny_model(
-    folder: Path, *, prediction_type: str = "epsilon", random_encoder: bool = True
+    folder: Path,
+    *,
+    prediction_type: str = "epsilon",
+    random_encoder: bool = True,
+    text_tokens: int = 16,
 ) -> Path:
     """Saves a diffusers folder: 64-pixel pictures, latents 8 times smaller."""
     torch.manual_seed(0)
-    tokenizer = letter_tokenizer(16)
+    tokenizer = letter_tokenizer(text_tokens)
     pipeline: Any = StableDiffusionPipeline(
         tokenizer=tokenizer,
         text_encoder=CLIPTextModel(_text_config(tokenizer)),
@@ -53,7 +57,7 @@ def _text_config(tokenizer: CLIPTokenizer) -> CLIPTextConfig:
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,
-        max_position_embeddings=16,
+        max_position_embeddings=tokenizer.model_max_length,
     )
 
 

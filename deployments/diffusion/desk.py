@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from deployments.diffusion.families.family import Family, Size
 from deployments.diffusion.noise import draw_noise
+from deployments.diffusion.prompts import read_prompts
 from deployments.diffusion.run import BatchKey, Run, Ticket
 from deployments.diffusion.sampling import StepTable, StepTables
 from deployments.requests import PreparedImage, Row
@@ -15,9 +16,10 @@ from deployments.requests import PreparedImage, Row
 class Desk:
     """Turns rows into runs of one model."""
 
-    def __init__(self, family: Family, unit: Size) -> None:
-        """`unit` is the size whose lane costs 1."""
+    def __init__(self, family: Family, unit: Size, *, max_chunks: int) -> None:
+        """`unit` is the size whose lane costs 1; `max_chunks` as for `read_prompts`."""
         self._family = family
+        self._max_chunks = max_chunks
         self._unit = unit[0] * unit[1]
         self._tables = StepTables(family.scheduler_config)
 
@@ -33,12 +35,14 @@ class Desk:
         Raises UnsupportedScheduler, and whatever `check_room` raises.
         """
         factor = self._family.latent_factor
-        key = BatchKey(row.height // factor, row.width // factor)
+        cells = (row.height // factor, row.width // factor)
+        text = read_prompts(row, self._family, self._max_chunks)
         inpaints = prepared is not None and prepared.mask is not None
         run = Run(
             row=row,
             prepared=prepared,
-            key=key,
+            text=text,
+            key=BatchKey(*cells, text_chunks=len(text.prompt)),
             table=self._table(row, inpaints=inpaints),
             area=row.width * row.height / self._unit,
             ticket=ticket,
@@ -46,7 +50,7 @@ class Desk:
         check_room(run)
         run.noise = draw_noise(
             row.seed,
-            (self._family.latent_channels, *key),
+            (self._family.latent_channels, *cells),
             run.table,
             encodes=prepared is not None and self._family.encoder_is_random,
             inpaints=inpaints,

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 import torch
 
 from deployments.diffusion.batch import Kept, Member
+from deployments.diffusion.chunks import Chunk
 from deployments.diffusion.families.family import Conditioning, Family
 from deployments.diffusion.run import Run
 
-_PROMPTS_KEPT = 256  # SD 1.5: 77 x 768 in bf16 is 118 KB a prompt, so 30 MB
+_CHUNKS_KEPT = 256  # SD 1.5: 77 x 768 in bf16 is 118 KB a chunk, so 30 MB
 _IMAGES_AT_ONCE = 4  # bounds the encoder's memory
 
 
 class Encoder:
-    """Encodes whoever joins together, together: each new prompt once, images four at a time.
+    """Encodes whoever joins together, together: each new chunk of text once, images four at a time.
 
     `strict` encodes one thing at a time, since in other company the last bits differ.
     """
@@ -22,40 +23,44 @@ class Encoder:
     def __init__(self, family: Family, *, strict: bool = False) -> None:
         self._family = family
         self._images_at_once = 1 if strict else _IMAGES_AT_ONCE
-        self._prompts_at_once = 1 if strict else _PROMPTS_KEPT
-        self._prompts: OrderedDict[str, Conditioning] = OrderedDict()
+        self._chunks_at_once = 1 if strict else _CHUNKS_KEPT
+        self._chunks: OrderedDict[Chunk, Conditioning] = OrderedDict()
 
     def encode(self, runs: Sequence[Run]) -> list[Member]:
         """One member per run, in order."""
-        prompts = [run.row.prompt for run in runs]
-        negatives = [run.row.negative_prompt for run in runs if run.guided_calls]
-        encoded = self._encode_prompts([*prompts, *negatives])
+        texts = [run.text.prompt for run in runs]
+        texts += [run.text.negative for run in runs if run.guided_calls]
+        encoded = self._encode_chunks([chunk for text in texts for chunk in text])
+
+        def lane(text: Sequence[Chunk]) -> Conditioning:
+            return self._family.join_chunks([encoded[chunk] for chunk in text])
+
         images = self._encode_images([run for run in runs if run.prepared is not None])
         return [
             self._member(
                 run,
-                encoded[run.row.prompt],
-                encoded[run.row.negative_prompt] if run.guided_calls else None,
+                lane(run.text.prompt),
+                lane(run.text.negative) if run.guided_calls else None,
                 images.get(run),
             )
             for run in runs
         ]
 
-    def _encode_prompts(self, prompts: list[str]) -> dict[str, Conditioning]:
-        known = {prompt: self._prompts.get(prompt) for prompt in prompts}
-        missing = [prompt for prompt, conditioning in known.items() if conditioning is None]
-        found = {prompt: c for prompt, c in known.items() if c is not None}
-        for start in range(0, len(missing), self._prompts_at_once):
-            chunk = missing[start : start + self._prompts_at_once]
-            lanes = self._family.encode_prompts(chunk)
-            for i, prompt in enumerate(chunk):
-                # Cloned, since a view would keep the whole batch of prompts alive.
-                found[prompt] = {name: t[i : i + 1].clone() for name, t in lanes.items()}
-        for prompt in known:
-            self._prompts[prompt] = found[prompt]
-            self._prompts.move_to_end(prompt)
-        while len(self._prompts) > _PROMPTS_KEPT:
-            self._prompts.popitem(last=False)
+    def _encode_chunks(self, chunks: Sequence[Chunk]) -> dict[Chunk, Conditioning]:
+        known = {chunk: self._chunks.get(chunk) for chunk in chunks}
+        missing = [chunk for chunk, conditioning in known.items() if conditioning is None]
+        found = {chunk: c for chunk, c in known.items() if c is not None}
+        for start in range(0, len(missing), self._chunks_at_once):
+            together = missing[start : start + self._chunks_at_once]
+            lanes = self._family.encode_prompts(together)
+            for i, chunk in enumerate(together):
+                # Cloned, since a view would keep the whole batch of chunks alive.
+                found[chunk] = {name: t[i : i + 1].clone() for name, t in lanes.items()}
+        for chunk in known:
+            self._chunks[chunk] = found[chunk]
+            self._chunks.move_to_end(chunk)
+        while len(self._chunks) > _CHUNKS_KEPT:
+            self._chunks.popitem(last=False)
         return found
 
     def _encode_images(self, runs: list[Run]) -> dict[Run, torch.Tensor]:

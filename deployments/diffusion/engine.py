@@ -60,8 +60,13 @@ class Engine:
             max_queue_s=settings.max_queue_s,
             ageing_calls_per_s=settings.ageing_calls_per_s,
         )
+        # A compiled step knows the length of text it was warmed with: one chunk.
+        max_chunks = family.max_chunks if settings.compile_mode is None else 1
         self._reception = Reception(
-            Desk(family, unit), self._queue, self._changed, self._running_lane_calls
+            Desk(family, unit, max_chunks=max_chunks),
+            self._queue,
+            self._changed,
+            self._running_lane_calls,
         )
         self._newcomers = Newcomers(Encoder(family, strict=settings.strict))
         self._batches: dict[Hashable, Batch] = {}

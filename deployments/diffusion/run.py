@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import NamedTuple
 
 from deployments.diffusion.noise import RowNoise
+from deployments.diffusion.prompts import RowText
 from deployments.diffusion.sampling import StepTable
 from deployments.requests import ImageResult, PreparedImage, Priority, Progress, Row
 
@@ -17,6 +18,7 @@ class BatchKey(NamedTuple):
 
     latent_height: int
     latent_width: int
+    text_chunks: int
 
 
 def answer(future: Future[ImageResult], outcome: ImageResult | Exception) -> None:
@@ -67,6 +69,7 @@ class Run:
 
     row: Row
     prepared: PreparedImage | None
+    text: RowText
     key: BatchKey
     table: StepTable
     area: float

@@ -75,7 +75,7 @@ def _measured(
 
 def _members(family: Family, scheduler: str, size: Size, lanes: int) -> list[Member]:
     """Real rows that take so many lanes: what requests will run, through the code they will run."""
-    desk, encoder = Desk(family, size), Encoder(family)
+    desk, encoder = Desk(family, size, max_chunks=1), Encoder(family)
     width, height = size
     runs = []
     for number in range((lanes + 1) // 2):
@@ -84,6 +84,7 @@ def _members(family: Family, scheduler: str, size: Size, lanes: int) -> list[Mem
             model="",
             prompt="",
             negative_prompt="",
+            prompt_weighting=False,
             width=width,
             height=height,
             num_inference_steps=REPEATS + 2,

@@ -77,6 +77,8 @@ def _painted(mask: NDArray[np.uint8], polarity: MaskPolarity) -> NDArray[np.bool
                 param="mask",
             )
         return mask[..., 3] < 128
+    if polarity == "black":
+        return ~_painted(mask, "white")
     # AUTOMATIC1111's clients send either a black and white picture or one drawn in alpha.
     if has_alpha and mask[..., 3].min() != mask[..., 3].max():
         return mask[..., 3] > 128
@@ -86,4 +88,5 @@ def _painted(mask: NDArray[np.uint8], polarity: MaskPolarity) -> NDArray[np.bool
 _CURES: dict[MaskPolarity, str] = {
     "transparent": "make the parts to paint transparent",
     "white": "make the parts to paint white",
+    "black": "make the parts to paint black",
 }

@@ -42,6 +42,16 @@ class Jobs(Protocol):
     async def running(self, caller: str) -> list[JobView]:
         """The caller's jobs that are not over, oldest first."""
 
+    async def take_lease(self, caller: str, lease_id: str, rows: int) -> None:
+        """Counts rows that run outside of jobs, until the lease is ended or not renewed in time.
+        Raises TooManyRows."""
+
+    async def renew_lease(self, caller: str, lease_id: str) -> None:
+        """Keeps a lease for another minute."""
+
+    async def end_lease(self, caller: str, lease_id: str) -> None:
+        """Its rows run no more."""
+
 
 class Backend(Protocol):
     """Makes pictures and knows the models that can."""

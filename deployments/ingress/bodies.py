@@ -38,36 +38,59 @@ async def read_body(request: Request, *, max_bytes: int) -> bytes:
     return b"".join(chunks)
 
 
-def require_type(request: Request, wanted: str) -> str:
-    """The content-type header as it came; an error if it is another type than the route's."""
+def require_type(request: Request, *wanted: str) -> str:
+    """The content-type header as it came; an error if it is none of the route's types."""
     header = request.headers.get("content-type", "")
-    if parse_options_header(header)[0] != wanted.encode():
+    if parse_options_header(header)[0].decode("latin-1") not in wanted:
         got = shown(header) if header else "none"
         raise InvalidRequest(
-            f"content-type must be {wanted}, got {got}; set that header",
+            f"content-type must be {' or '.join(wanted)}, got {got}; set that header",
             code="unsupported_content_type",
         )
     return header
 
 
-def decode_json(body: bytes, decoder: msgspec.json.Decoder[StructT]) -> StructT:
-    """A JSON object as the decoder's struct."""
+def decode_json(
+    body: bytes, decoder: msgspec.json.Decoder[StructT], *, what: str = "the body"
+) -> StructT:
+    """A JSON object as the decoder's struct; `what` it is, for the errors."""
     if not body.strip():
-        raise InvalidRequest("the body is empty; send a JSON object", code="invalid_json")
+        raise InvalidRequest(f"{what} is empty; send a JSON object", code="invalid_json")
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise explained(error, decoder.type) from None
+        raise explained(error, decoder.type, what=what) from None
     except UnicodeDecodeError as error:
         raise InvalidRequest(
-            f"the body is not UTF-8 ({error.reason}); encode the JSON as UTF-8",
+            f"{what} is not UTF-8 ({error.reason}); encode the JSON as UTF-8",
             code="invalid_json",
         ) from None
     except msgspec.DecodeError as error:
         raise InvalidRequest(
-            f"the body is not valid JSON ({error}); note that NaN and Infinity are not JSON",
+            f"{what} is not valid JSON ({error}); note that NaN and Infinity are not JSON",
             code="invalid_json",
         ) from None
+    except RecursionError:
+        raise InvalidRequest(
+            f"{what} is nested too deeply; no field here takes more than two levels",
+            code="invalid_json",
+        ) from None
+
+
+def decode_nested(
+    raw: msgspec.Raw, decoder: msgspec.json.Decoder[StructT], *, param: str
+) -> StructT:
+    """An object inside a body, decoded by itself: errors name its own fields. Null is empty."""
+    content = bytes(raw)
+    if content == b"null":
+        content = b"{}"
+    if not content.startswith(b"{"):
+        raise InvalidRequest(
+            f"{param} must be an object, got {shown(content.decode(errors='replace'))}",
+            param=param,
+            code="invalid_type",
+        )
+    return decode_json(content, decoder, what=param)
 
 
 def decode_texts(texts: Mapping[str, str], struct: type[StructT]) -> StructT:
@@ -79,10 +102,18 @@ def decode_texts(texts: Mapping[str, str], struct: type[StructT]) -> StructT:
 
 
 def explained(
-    error: msgspec.ValidationError, struct: type[msgspec.Struct], texts: Mapping[str, str] = {}
+    error: msgspec.ValidationError,
+    struct: type[msgspec.Struct],
+    texts: Mapping[str, str] = {},
+    *,
+    what: str = "the body",
 ) -> InvalidRequest:
     """msgspec's finding in our words: the field, what came and what is wanted."""
     finding = str(error)
+    match = _AT_FIELD.fullmatch(finding)
+    # The name of an unknown field is the client's, and may look like a path.
+    if match and match["field"] in struct.__struct_fields__:
+        return _wrong_value(match, struct, texts)
     if match := _UNKNOWN.fullmatch(finding):
         return unknown_parameter(match[1], struct)
     if match := _MISSING.fullmatch(finding):
@@ -91,15 +122,19 @@ def explained(
             param=match[1],
             code="missing_required_parameter",
         )
-    if match := _AT_FIELD.fullmatch(finding):
-        return _wrong_value(match["finding"], match["field"], struct, texts)
-    return InvalidRequest(f"the body must be a JSON object: {finding}", code="invalid_type")
+    return InvalidRequest(f"{what} must be a JSON object: {finding}", code="invalid_type")
 
 
 def unknown_parameter(
     name: str, struct: type[msgspec.Struct], *, files: tuple[str, ...] = ()
 ) -> InvalidRequest:
     """The error for a field that neither the struct nor `files` has, with what was meant."""
+    if name.lower() in _ADAPTERS:
+        return InvalidRequest(
+            f"{name}: adapters are not offered by the models here; leave it out",
+            param=name,
+            code="unknown_parameter",
+        )
     known = files + struct.__struct_fields__
     meant = _OTHER_NAMES.get(name.lower())
     hint = f" (did you mean {meant!r}?)" if meant in known else did_you_mean(name, known)
@@ -112,8 +147,9 @@ def unknown_parameter(
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(.*)`")
-_AT_FIELD = re.compile(r"(?P<finding>.*) - at `\$\.(?P<field>[^`.\[]*).*`", re.DOTALL)
+_AT_FIELD = re.compile(r"(?P<finding>.*) - at `\$\.(?P<at>(?P<field>[^`.\[]*).*)`", re.DOTALL)
 _BAD_CHOICE = re.compile(r"Invalid enum value '(.*)'", re.DOTALL)
+_LENGTH = re.compile(r"Expected `array` of length ([0-9]+)")
 _EXPECTED = re.compile(r"Expected `(?P<wanted>\w+)[^`]*`, got `(?P<got>\w+)`")
 
 _WORDS = {
@@ -125,31 +161,41 @@ _WORDS = {
     "object": "an object",
     "null": "null",
 }
+_ADAPTERS = ("lora", "loras", "image_loras")
 _OTHER_NAMES = {
     "cfg": "guidance_scale",
     "cfg_rescale": "guidance_rescale",
-    "cfg_scale": "guidance_scale",
-    "denoising_strength": "strength",
-    "height": "size",
-    "mask_image": "mask",
     "num_images": "n",
     "sampler": "scheduler",
-    "sampler_name": "scheduler",
-    "step": "num_inference_steps",
-    "steps": "num_inference_steps",
-    "width": "size",
 }
-"""What other services call our fields."""
+"""What other services call our fields; `options.py` has the names that are taken as well."""
 
 
 def _wrong_value(
-    finding: str, field: str, struct: type[msgspec.Struct], texts: Mapping[str, str]
+    found: re.Match[str], struct: type[msgspec.Struct], texts: Mapping[str, str]
 ) -> InvalidRequest:
+    finding, field, at = found["finding"], found["field"], found["at"]
+    if match := _LENGTH.fullmatch(finding):
+        return InvalidRequest(
+            f"{field} must have exactly {match[1]} entry here; send one", param=field
+        )
     if match := _EXPECTED.fullmatch(finding):
         wanted = _WORDS[match["wanted"]]
         got = shown(texts[field]) if field in texts else _WORDS[match["got"]]
         return InvalidRequest(
-            f"{field} must be {wanted}, got {got}", param=field, code="invalid_type"
+            f"{at} must be {wanted}, got {got}", param=field, code="invalid_type"
+        )
+    if match := _MISSING.fullmatch(finding):
+        return InvalidRequest(
+            f"{at}: {match[1]} is missing; it is required",
+            param=field,
+            code="missing_required_parameter",
+        )
+    if match := _UNKNOWN.fullmatch(finding):
+        return InvalidRequest(
+            f"{at}: unknown parameter {shown(match[1])}; leave it out",
+            param=field,
+            code="unknown_parameter",
         )
     if match := _BAD_CHOICE.fullmatch(finding):
         choices = _choices(struct, field)

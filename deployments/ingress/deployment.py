@@ -9,8 +9,10 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, cast
 
+import ray
 from ray import serve
 from ray.exceptions import RayError
+from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -58,9 +60,9 @@ class Ingress:
         self._cards: dict[str, ModelCard] = {}
         self._learning = [asyncio.create_task(self._learn_card(model)) for model in models]
 
-    def __serve_build_asgi_app__(self) -> ASGIApp:
+    async def __serve_build_asgi_app__(self) -> ASGIApp:
         """Called by Serve on the replica, so the app is never pickled."""
-        return _without_request_id(build_app(self, self._settings))
+        return _without_request_id(build_app(self, self._settings, host=await _http_host()))
 
     def cards(self) -> Mapping[str, ModelCard]:
         """Cards of the models that were warm at least once."""
@@ -180,6 +182,26 @@ class _Jobs:
         """The caller's jobs that are not over."""
         views: list[JobView] = await _ours(self._handle.running.remote(caller))
         return views
+
+    async def take_lease(self, caller: str, lease_id: str, rows: int) -> None:
+        """Counts rows that run outside of jobs."""
+        await _ours(self._handle.take_lease.remote(caller, lease_id, rows))
+
+    async def renew_lease(self, caller: str, lease_id: str) -> None:
+        """Keeps it."""
+        await _ours(self._handle.renew_lease.remote(caller, lease_id))
+
+    async def end_lease(self, caller: str, lease_id: str) -> None:
+        """Its rows run no more."""
+        await _ours(self._handle.end_lease.remote(caller, lease_id))
+
+
+async def _http_host() -> str:
+    """The address that Serve's proxies listen on; Serve tells it by no public call."""
+    controller = ray.get_actor(SERVE_CONTROLLER_NAME, namespace=SERVE_NAMESPACE)
+    options = await controller.get_http_config.remote()
+    # None: there are no proxies, so nobody reaches the service from elsewhere.
+    return options.host or "127.0.0.1"
 
 
 async def _ours(call: Any) -> Any:

@@ -15,12 +15,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.ingress.failures import failure_response
 from deployments.ingress.hints import shown
+from deployments.requests import ANYBODY
 
 log = logging.getLogger(__name__)
 
 REQUEST_ID = "x-request-id"
-ANYBODY = "anonymous"
-"""The caller where no API key is needed."""
 CLIENT_GONE = 499
 """What nginx logs when the client leaves before the answer; never sent."""
 
@@ -63,8 +62,9 @@ class RequestEnvelope:
         finally:
             elapsed_ms = (time.monotonic() - began) * 1000
             # The path is percent-decoded by now: quoting keeps a line break out of the log.
-            line = (scope["method"], shown(scope["path"]), status, elapsed_ms, scope["request_id"])
-            log.info("%s %s %d %.1f ms %s", *line)
+            asked = (scope["method"], shown(scope["path"]))
+            answered = (status, scope["caller"], elapsed_ms, scope["request_id"])
+            log.info("%s %s %d %s %.1f ms %s", *asked, *answered)
 
 
 def new_request_id() -> str:

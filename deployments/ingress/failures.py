@@ -14,12 +14,18 @@ from starlette.responses import Response
 
 from deployments.errors import (
     EngineFailed,
+    FileExpired,
+    FileForbidden,
     GenerationFailed,
+    InvalidApiKey,
     InvalidRequest,
     ModelNotReady,
     RequestTooLarge,
     Requeue,
+    SlowBody,
     StepwiseError,
+    TooManyRows,
+    UnknownFile,
     UnknownJob,
     UnknownModel,
 )
@@ -38,10 +44,16 @@ class _Verdict(NamedTuple):
 
 
 _TABLE: tuple[tuple[type[StepwiseError], _Verdict], ...] = (
+    (InvalidApiKey, _Verdict(401, "invalid_request_error", "invalid_api_key")),
+    (SlowBody, _Verdict(408, "invalid_request_error", "request_timeout")),
     (RequestTooLarge, _Verdict(413, "invalid_request_error", "request_too_large")),
     (UnknownModel, _Verdict(404, "invalid_request_error", "model_not_found")),
     (UnknownJob, _Verdict(404, "invalid_request_error", "job_not_found")),
+    (FileForbidden, _Verdict(403, "invalid_request_error", "bad_signature")),
+    (UnknownFile, _Verdict(404, "invalid_request_error", "file_not_found")),
+    (FileExpired, _Verdict(410, "invalid_request_error", "file_expired")),
     (InvalidRequest, _Verdict(400, "invalid_request_error", None)),
+    (TooManyRows, _Verdict(429, "rate_limit_error", "rate_limit_exceeded")),
     (ModelNotReady, _Verdict(503, "server_error", "server_is_overloaded")),
     (Requeue, _Verdict(429, "rate_limit_error", "rate_limit_exceeded")),
     (GenerationFailed, _Verdict(500, "server_error", "generation_failed")),
@@ -74,7 +86,7 @@ def failure_response(error: Exception) -> Response:
     return Response(
         msgspec.json.encode(ErrorBody(error=detail)),
         status_code=status,
-        headers=_headers(error),
+        headers=failure_headers(error),
         media_type="application/json",
     )
 
@@ -103,13 +115,21 @@ def describe(error: Exception) -> tuple[int, ErrorDetail]:
     )
 
 
-def _headers(error: Exception) -> dict[str, str]:
+def failure_headers(error: Exception) -> dict[str, str]:
+    """When and whether a client should try again."""
     if isinstance(error, HTTPException):
         return dict(error.headers or {})
     if isinstance(error, ModelNotReady | EngineFailed):
         return {"retry-after": str(LOADING_RETRY_S)}
     if isinstance(error, Requeue):
         return {"retry-after": str(_retry_after_s(error.pending_s))}
+    if isinstance(error, TooManyRows):
+        return {"retry-after": str(_retry_after_s(error.retry_s))}
+    if isinstance(error, InvalidApiKey):
+        return {"www-authenticate": "Bearer"}
+    if isinstance(error, SlowBody):
+        # What is left of the body would be read, and thrown away, for as long as it takes.
+        return {"connection": "close"}
     if isinstance(error, GenerationFailed):
         # A row is a pure function of its inputs: sent again, it would fail again.
         return {"x-should-retry": "false"}

@@ -1,4 +1,4 @@
-"""multipart/form-data, read strictly.
+"""Forms: multipart/form-data, read strictly, and URL-encoded ones.
 
 Starlette's own form parser accepts a body that stops in the middle and turns text that is not
 UTF-8 into Latin-1; here both are errors. Which parts are files is decided by their names: a
@@ -8,6 +8,7 @@ part's content type and file name are whatever the client's library made of them
 from collections import defaultdict
 from collections.abc import Container
 from typing import TYPE_CHECKING
+from urllib.parse import parse_qsl
 
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
@@ -60,6 +61,28 @@ def parse_form(body: bytes, content_type: str) -> Form:
     if not collector.ended:
         raise _malformed("it ends before its closing boundary")
     return collector.form
+
+
+def parse_urlencoded(body: bytes) -> Form:
+    """The form that an application/x-www-form-urlencoded body holds."""
+    form = Form()
+    try:
+        # Latin-1 has all 256 bytes: what they mean is seen when a field is read.
+        pairs = parse_qsl(
+            body.decode("latin-1"),
+            keep_blank_values=True,
+            strict_parsing=True,
+            encoding="latin-1",
+            max_num_fields=MAX_PARTS,
+        )
+    except ValueError as error:
+        raise InvalidRequest(
+            f"the form is malformed: {error}; let an HTTP library build it",
+            code="invalid_form",
+        ) from None
+    for name, value in pairs:
+        form.add(name, value.encode("latin-1"))
+    return form
 
 
 class _Collector:

@@ -25,6 +25,8 @@ from deployments.requests import (
 MAX_PROMPT_CHARS = 32_000
 """OpenAI's limit."""
 MAX_COMPRESSION = 100
+FAR = 1_000_000
+"""Pixels beyond any model's side."""
 
 
 def resolve(
@@ -57,6 +59,7 @@ def _first_row(params: GenerationParams, card: ModelCard, *, max_megapixels: flo
         model=card.id,
         prompt=params.prompt,
         negative_prompt=params.negative_prompt,
+        prompt_weighting=params.prompt_weighting,
         width=width,
         height=height,
         num_inference_steps=steps,
@@ -77,6 +80,8 @@ def _first_row(params: GenerationParams, card: ModelCard, *, max_megapixels: flo
 
 def nearest_size(width: float, height: float, card: ModelCard) -> tuple[int, int]:
     """The valid size closest to the wanted one, side by side or among the only ones."""
+    # JSON has integers that no float can hold.
+    width, height = (min(max(side, -FAR), FAR) for side in (width, height))
     if card.sizes:
         return min(card.sizes, key=lambda size: math.hypot(size[0] - width, size[1] - height))
     multiple = card.size_multiple
@@ -90,7 +95,7 @@ def nearest_size(width: float, height: float, card: ModelCard) -> tuple[int, int
 
 
 def _check_prompts(params: GenerationParams) -> None:
-    if not params.prompt.strip():
+    if not (params.prompt_optional or params.prompt.strip()):
         raise InvalidRequest("prompt is empty; say what the picture should show", param="prompt")
     for name in ("prompt", "negative_prompt"):
         num_chars = len(getattr(params, name))
@@ -140,8 +145,8 @@ def _checked_size(width: int, height: int, card: ModelCard) -> tuple[int, int]:
     nearest = nearest_size(width, height, card)
     if (width, height) != nearest:
         raise InvalidRequest(
-            f"size {width}x{height} is not offered by {card.id!r}: {_offered_sizes(card)}; "
-            f"the nearest valid size is {nearest[0]}x{nearest[1]}",
+            f"size {shown(width)}x{shown(height)} is not offered by {card.id!r}: "
+            f"{_offered_sizes(card)}; the nearest valid size is {nearest[0]}x{nearest[1]}",
             param="size",
         )
     return width, height

@@ -5,11 +5,17 @@ own fields and shapes and nothing of the others. `routes.py` puts them together.
 """
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
 
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from deployments.ingress.backend import Backend, card_for
+from deployments.ingress.limits import Leases, check_pixels, narrowed
+from deployments.ingress.metadata import described
 from deployments.ingress.resolve import resolve
+from deployments.ingress.results import Results
 from deployments.ingress.settings import IngressSettings
 from deployments.requests import (
     GenerationParams,
@@ -26,37 +32,61 @@ class Service:
     def __init__(self, backend: Backend, settings: IngressSettings) -> None:
         self.backend = backend
         self.settings = settings
+        self.results = Results(settings)
+        self._leases = Leases(backend.jobs, settings.limits)
 
     def card(self, model: str | None) -> ModelCard:
-        """The card of the model that a client named, or of the default model.
+        """The card of the model that a client named, or of the default model, with the limits of
+        the settings.
 
         Raises UnknownModel or ModelNotReady.
         """
-        return card_for(self.backend, model)
+        return narrowed(card_for(self.backend, model), self.settings.limits)
 
     def settle(
         self, request: Request, params: GenerationParams, card: ModelCard
     ) -> GenerationRequest:
         """The rows that `params` asks for, named after the request's id; or InvalidRequest."""
-        return resolve(
+        settled = resolve(
             params,
             card,
             request_id=request.scope["request_id"],
             max_megapixels=self.settings.max_megapixels,
         )
+        check_pixels(settled, self.settings.limits)
+        return replace(settled, caller=caller(request))
 
     async def generate(self, settled: GenerationRequest) -> list[ImageResult]:
-        """One result for each row, in their order. Cancelling it frees the rows' lanes."""
-        return await self.backend.generate(settled)
+        """One result for each row, in their order. Cancelling it frees the rows' lanes.
 
-    def watch(
+        Raises TooManyRows, as `watch` does.
+        """
+        async with self._leases.held(settled):
+            return await self._finished(settled, await self.backend.generate(settled))
+
+    async def watch(
         self, settled: GenerationRequest, *, previews: int
     ) -> AsyncGenerator[Progress | ImageResult]:
         """What the rows tell as they run, each one's picture last; `previews` of each row.
 
         Closing it frees the rows' lanes.
         """
-        return self.backend.watch(settled, previews=previews)
+        async with (
+            self._leases.held(settled),
+            aclosing(self.backend.watch(settled, previews=previews)) as told,
+        ):
+            async for each in told:
+                if isinstance(each, ImageResult):
+                    (each,) = await self._finished(settled, [each])
+                yield each
+
+    async def _finished(
+        self, settled: GenerationRequest, results: list[ImageResult]
+    ) -> list[ImageResult]:
+        """The results as they go out: with how they were made in their files, if all have that."""
+        if self.settings.picture_metadata != "all":
+            return results
+        return await run_in_threadpool(described, settled, results)
 
 
 def caller(request: Request) -> str:

@@ -7,6 +7,7 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.dispatch import Dispatcher
 from deployments.jobs.ledger import Ledger
+from deployments.jobs.quotas import Quotas
 from deployments.jobs.settings import JobsSettings
 from deployments.logs import log_through_serve
 from deployments.requests import GenerationRequest, ImageResult, JobView
@@ -20,9 +21,10 @@ class JobsLedger:
         settings: JobsSettings,
         models: dict[str, DeploymentHandle[Any]],
         imaging: DeploymentHandle[Any],
+        quotas: Quotas,
     ) -> None:
         log_through_serve()
-        self._ledger = Ledger(Dispatcher(models, imaging).watch, settings)
+        self._ledger = Ledger(Dispatcher(models, imaging).watch, settings, quotas=quotas)
 
     async def start(
         self, caller: str, job_id: str, request: GenerationRequest, *, previews: int
@@ -50,3 +52,15 @@ class JobsLedger:
     async def running(self, caller: str) -> list[JobView]:
         """The caller's jobs that are not over."""
         return await self._ledger.running(caller)
+
+    async def take_lease(self, caller: str, lease_id: str, rows: int) -> None:
+        """Counts rows that run outside of jobs."""
+        await self._ledger.take_lease(caller, lease_id, rows)
+
+    async def renew_lease(self, caller: str, lease_id: str) -> None:
+        """Keeps a lease."""
+        await self._ledger.renew_lease(caller, lease_id)
+
+    async def end_lease(self, caller: str, lease_id: str) -> None:
+        """Its rows run no more."""
+        await self._ledger.end_lease(caller, lease_id)

@@ -7,12 +7,14 @@ are run is handed to it.
 import asyncio
 import contextvars
 import logging
+import math
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Protocol
 
 from deployments.errors import EngineFailed, Requeue, StepwiseError, UnknownJob
+from deployments.jobs.quotas import Quotas
 from deployments.jobs.record import Job
 from deployments.jobs.settings import JobsSettings
 from deployments.requests import GenerationRequest, ImageResult, JobView, Progress
@@ -36,9 +38,15 @@ class Ledger:
     """Jobs by caller and id. All on one event loop."""
 
     def __init__(
-        self, watch: Watch, settings: JobsSettings, *, clock: Callable[[], float] = time.time
+        self,
+        watch: Watch,
+        settings: JobsSettings,
+        *,
+        quotas: Quotas | None = None,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._watch, self._settings, self._clock = watch, settings, clock
+        self._quotas = quotas or Quotas()
         self._jobs: dict[tuple[str, str], Job] = {}
         """In the order of their start."""
 
@@ -47,17 +55,21 @@ class Ledger:
     ) -> JobView:
         """Takes a job and answers at once; the same id again gives the job that it named first.
 
-        Raises Requeue when `max_jobs` are kept and none of them is over.
+        Raises Requeue when `max_jobs` are kept and none of them is over, and TooManyRows when the
+        caller runs as much as it may.
         """
         self._forget()
         if (caller, job_id) in self._jobs:
             return self._job(caller, job_id).view()
         self._make_room()
+        lease_id = f"job {job_id}"
+        self._quotas.begin(caller, lease_id, len(request.rows), ttl_s=math.inf)
         job = Job(id=job_id, request=request, created=self._clock())
         self._jobs[caller, job_id] = job
         # A context of its own: else its log lines would carry the id of this request for ever.
         running = self._run(job, previews)
         job.task = asyncio.get_running_loop().create_task(running, context=contextvars.Context())
+        job.task.add_done_callback(lambda _: self._quotas.end(caller, lease_id))
         return job.view()
 
     async def get(self, caller: str, job_id: str) -> JobView:
@@ -85,6 +97,9 @@ class Ledger:
         if job.task is not None and not job.over:
             job.task.cancel()
             await asyncio.wait([job.task])
+            if not job.over:
+                # It was cancelled before its first step: nothing in `_run` heard of it.
+                job.end("cancelled", self._clock())
         return job.view()
 
     async def running(self, caller: str) -> list[JobView]:
@@ -92,6 +107,18 @@ class Ledger:
         return [
             job.view() for (owner, _), job in self._jobs.items() if owner == caller and not job.over
         ]
+
+    async def take_lease(self, caller: str, lease_id: str, rows: int) -> None:
+        """Counts rows that run outside of jobs. Raises TooManyRows."""
+        self._quotas.begin(caller, lease_id, rows)
+
+    async def renew_lease(self, caller: str, lease_id: str) -> None:
+        """Keeps a lease for another LEASE_TTL_S."""
+        self._quotas.renew(caller, lease_id)
+
+    async def end_lease(self, caller: str, lease_id: str) -> None:
+        """Its rows run no more."""
+        self._quotas.end(caller, lease_id)
 
     def _job(self, caller: str, job_id: str) -> Job:
         self._forget()

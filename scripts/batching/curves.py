@@ -41,7 +41,9 @@ def measured(family: Family, settings: DiffusionSettings) -> Curves:
     """The curves of a family, with the denoiser compiled as the settings say."""
     side = family.native_side // family.latent_factor
     latents = torch.randn(1, family.latent_channels, side, side, device=family.device)
-    text = family.encode_prompts([""])
+    (empty,) = family.tokenize("", weighting=False, max_chunks=1).chunks
+    (house,) = family.tokenize("a red house", weighting=False, max_chunks=1).chunks
+    text = family.encode_prompts([empty])
     denoise = _compiled(family, settings)
 
     def step(lanes: int) -> torch.Tensor:
@@ -53,7 +55,7 @@ def measured(family: Family, settings: DiffusionSettings) -> Curves:
         return family.decode(torch.cat([latents] * pictures)).cpu()
 
     def prompts(count: int) -> torch.Tensor:
-        return next(iter(family.encode_prompts(["a red house"] * count).values()))
+        return next(iter(family.encode_prompts([house] * count).values()))
 
     return Curves(
         step_s=_medians(step, settings.lane_buckets),

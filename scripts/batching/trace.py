@@ -145,6 +145,7 @@ def _row(row_id: str, form: Form, seed: int, number: int, *, steps: int, **chang
         # number comes first, so that the shortest tokenizer still sees it.
         "prompt": f"{seed}.{number} a red house on snowy hills at night",
         "negative_prompt": "",
+        "prompt_weighting": False,
         "width": form.side,
         "height": form.side,
         "num_inference_steps": steps,

@@ -5,6 +5,8 @@ from typing import Any, Protocol
 
 import torch
 
+from deployments.diffusion.chunks import Chunk, Tokens
+
 Conditioning = Mapping[str, torch.Tensor]
 """What the denoiser is told besides latents and time; every tensor's first axis is the lane."""
 
@@ -23,13 +25,21 @@ class Family(Protocol):
     """Pixels per latent cell along each side."""
     native_side: int
     """Pixels along each side of the square the model was trained at."""
+    max_chunks: int
+    """Chunks of text that it reads; where it is 1, longer prompts are cut off."""
     encoder_is_random: bool
     """Whether encoding an image draws from the row's generator (AutoencoderKL does)."""
     scheduler_config: Mapping[str, Any]
     scheduler_name: str
 
-    def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
-        """One lane per prompt."""
+    def tokenize(self, prompt: str, *, weighting: bool, max_chunks: int) -> Tokens:
+        """A prompt in chunks. For one thread at a time, since tokenizers are not thread-safe."""
+
+    def encode_prompts(self, chunks: Sequence[Chunk]) -> Conditioning:
+        """One lane per chunk, each read by itself."""
+
+    def join_chunks(self, chunks: Sequence[Conditioning]) -> Conditioning:
+        """One lane each, the chunks of one prompt in order -> the prompt's lane."""
 
     def denoise(
         self, latents: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning

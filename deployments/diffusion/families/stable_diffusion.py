@@ -10,8 +10,18 @@ from typing import Any
 import torch
 from diffusers import AutoencoderTiny, StableDiffusionPipeline
 
+from deployments.diffusion.chunks import Chunk, Chunker, Tokens
 from deployments.diffusion.families.family import Conditioning
 from deployments.diffusion.families.latent_rgb import LatentRgb
+
+CLIP_TOKENS = 77
+"""Positions of the text encoder of Stable Diffusion 1.x and 2.x, whose models bear to be told more
+than one chunk. Others were trained with all their text in one."""
+MAX_CHUNKS = 4
+"""300 tokens, some 230 words."""
+
+_LEAST_MEAN = 1e-4
+"""Of the mean magnitude: a mean below it is rounding, and its ratio to another one is noise."""
 
 
 class StableDiffusion:
@@ -33,6 +43,9 @@ class StableDiffusion:
         self.device = device
         self._dtype = dtype
         self._pipeline = pipeline.to(device)
+        self._text_encoder: Any = pipeline.text_encoder
+        self._chunker = Chunker(pipeline.tokenizer)
+        self.max_chunks = MAX_CHUNKS if self._chunker.length == CLIP_TOKENS else 1
         # Convolutions over 16 lanes take 93 ms and not 112 in this layout (embedded model, CPU).
         self._unet: Any = pipeline.unet.to(memory_format=torch.channels_last)
         self._vae: Any = pipeline.vae.to(memory_format=torch.channels_last)
@@ -44,12 +57,20 @@ class StableDiffusion:
         self.scheduler_config: Mapping[str, Any] = dict(pipeline.scheduler.config)
         self.scheduler_name = type(pipeline.scheduler).__name__
 
-    def encode_prompts(self, prompts: Sequence[str]) -> Conditioning:
-        """One lane per prompt: {"encoder_hidden_states": (n, tokens, width)}."""
-        states, _ = self._pipeline.encode_prompt(
-            list(prompts), self.device, num_images_per_prompt=1, do_classifier_free_guidance=False
-        )
-        return {"encoder_hidden_states": states}
+    def tokenize(self, prompt: str, *, weighting: bool, max_chunks: int) -> Tokens:
+        """Chunks of 75 tokens, or of what the model's tokenizer takes."""
+        return self._chunker.tokens(prompt, weighting=weighting, max_chunks=max_chunks)
+
+    def encode_prompts(self, chunks: Sequence[Chunk]) -> Conditioning:
+        """One lane per chunk: {"encoder_hidden_states": (n, tokens, width)}."""
+        ids = torch.tensor([chunk.ids for chunk in chunks], device=self.device)
+        weights = torch.tensor([chunk.weights for chunk in chunks], device=self.device)
+        return {"encoder_hidden_states": weighted(self._text_encoder(ids)[0], weights)}
+
+    def join_chunks(self, chunks: Sequence[Conditioning]) -> Conditioning:
+        """One after the other along the tokens: (1, chunks * tokens, width)."""
+        states = [chunk["encoder_hidden_states"] for chunk in chunks]
+        return {"encoder_hidden_states": torch.cat(states, dim=1)}
 
     def denoise(
         self, latents: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
@@ -83,3 +104,20 @@ class StableDiffusion:
     def compile_blocks(self, mode: str) -> None:
         """Compiles the UNet's transformer blocks; shapes are static."""
         self._unet.compile_repeated_blocks(mode=mode, dynamic=False)
+
+
+def weighted(states: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """(n, tokens, width) states times (n, tokens) weights, as AUTOMATIC1111 does it by default.
+
+    Each lane's mean is set back to what it was, unless either mean is as good as 0 (text encoders
+    with random weights). A lane whose weights are all 1 keeps its bits.
+    """
+    whole = states.float()
+    heavier = whole * weights[..., None]
+    before, after = whole.mean((1, 2)), heavier.mean((1, 2))
+    tells = (before.abs() > _LEAST_MEAN * whole.abs().mean((1, 2))) & (
+        after.abs() > _LEAST_MEAN * heavier.abs().mean((1, 2))
+    )
+    factor = torch.where(tells, before / after, 1.0)
+    restored = (heavier * factor[:, None, None]).to(states.dtype)
+    return torch.where((weights == 1).all(dim=1)[:, None, None], states, restored)

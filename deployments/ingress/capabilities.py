@@ -1,0 +1,147 @@
+"""What is served here: what a client or a page needs to know to draw its form."""
+
+from typing import get_args
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from deployments.ingress.answers import json_answer
+from deployments.ingress.resolve import MAX_PROMPT_CHARS
+from deployments.ingress.service import Service
+from deployments.requests import MAX_SEED, ModelCard, OutputFormat
+
+
+class SizeLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Which sizes, in pixels, a model paints."""
+
+    multiple: int
+    """Both sides are multiples of this ..."""
+    min_side: int
+    max_side: int
+    """... in these bounds."""
+    only: tuple[tuple[int, int], ...]
+    """The only sizes (width, height); empty where every size within the limits is offered."""
+
+
+class Defaults(msgspec.Struct, frozen=True, kw_only=True):
+    """What a request gets that leaves these out."""
+
+    width: int
+    height: int
+    num_inference_steps: int
+    guidance_scale: float
+    strength: float
+    scheduler: str
+
+
+class ModelLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """The most that a request may ask for."""
+
+    n: int
+    num_inference_steps: int
+    guidance_scale: float
+    seed: int
+    prompt_chars: int
+
+
+class ModelCapabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """One model that answers."""
+
+    id: str
+    family: str
+    default: bool
+    """Whether it is taken when a request names none."""
+    sizes: SizeLimits
+    schedulers: tuple[str, ...]
+    defaults: Defaults
+    limits: ModelLimits
+
+
+class BodyLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What is read of a request, whatever the model."""
+
+    max_body_mb: float
+    """In megabytes of 1,000,000 bytes."""
+    max_megapixels: float
+    """Of an input image or mask."""
+
+
+class RouteEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A path that is answered."""
+
+    path: str
+    methods: list[str]
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """The body of GET /v1/capabilities."""
+
+    models: list[ModelCapabilities]
+    loading: list[str]
+    """Configured models that do not answer yet."""
+    output_formats: tuple[str, ...] = get_args(OutputFormat)
+    limits: BodyLimits
+    routes: list[RouteEntry]
+
+
+def routes(service: Service) -> list[Route]:
+    """/v1/capabilities"""
+
+    async def capabilities(request: Request) -> Response:
+        """GET /v1/capabilities"""
+        offered = _capabilities(service, request.app.routes)
+        return json_answer(msgspec.json.encode(offered))
+
+    return [Route("/v1/capabilities", capabilities, methods=["GET"])]
+
+
+def _capabilities(service: Service, offered: list[Route]) -> Capabilities:
+    cards = service.backend.cards()
+    models = service.backend.models()
+    return Capabilities(
+        models=[
+            _model(service.card(model), default=model == models[0])
+            for model in models
+            if model in cards
+        ],
+        loading=[model for model in models if model not in cards],
+        limits=BodyLimits(
+            max_body_mb=service.settings.max_body_mb,
+            max_megapixels=service.settings.max_megapixels,
+        ),
+        routes=[
+            RouteEntry(path=route.path, methods=sorted(route.methods or ())) for route in offered
+        ],
+    )
+
+
+def _model(card: ModelCard, *, default: bool) -> ModelCapabilities:
+    return ModelCapabilities(
+        id=card.id,
+        family=card.family,
+        default=default,
+        sizes=SizeLimits(
+            multiple=card.size_multiple,
+            min_side=card.min_side,
+            max_side=card.max_side,
+            only=card.sizes,
+        ),
+        schedulers=card.schedulers,
+        defaults=Defaults(
+            width=card.default_width,
+            height=card.default_height,
+            num_inference_steps=card.default_steps,
+            guidance_scale=card.default_guidance,
+            strength=card.default_strength,
+            scheduler=card.default_scheduler,
+        ),
+        limits=ModelLimits(
+            n=card.max_images,
+            num_inference_steps=card.max_steps,
+            guidance_scale=card.max_guidance,
+            seed=MAX_SEED,
+            prompt_chars=MAX_PROMPT_CHARS,
+        ),
+    )

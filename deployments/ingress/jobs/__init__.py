@@ -1,0 +1,1 @@
+"""Native jobs: `wire.py` decodes and encodes them, `routes.py` serves them."""

@@ -1,0 +1,84 @@
+"""What a client may say of a diffusion beside the prompt, by our names and by those of others.
+
+Knows names and types; `resolve.py` knows the limits.
+"""
+
+from dataclasses import replace
+from typing import TypeVar
+
+import msgspec
+
+from deployments.errors import InvalidRequest
+from deployments.ingress.hints import shown
+from deployments.requests import GenerationParams, Priority
+
+StructT = TypeVar("StructT", bound=msgspec.Struct)
+
+ALIASES = {
+    "steps": "num_inference_steps",
+    "step": "num_inference_steps",
+    "cfg_scale": "guidance_scale",
+    "true_cfg_scale": "guidance_scale",
+    "denoising_strength": "strength",
+    "sampler_name": "scheduler",
+    "mask_image": "mask",
+}
+"""Names that clients of other services send, and what they are called here."""
+
+
+class DiffusionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The options that every wire format takes. `null` and absent are the same."""
+
+    negative_prompt: str | None = None
+    num_inference_steps: int | None = None
+    guidance_scale: float | None = None
+    guidance_rescale: float | None = None
+    guidance_start: float | None = None
+    guidance_end: float | None = None
+    scheduler: str | None = None
+    seed: int | None = None
+    strength: float | None = None
+    width: int | None = None
+    height: int | None = None
+    prompt_weighting: bool | None = None
+    """Whether brackets in both prompts weigh words, as AUTOMATIC1111 has it: `(red:1.2)`."""
+    priority: Priority | None = None
+    # Aliases; `canonical` moves their values to where they belong.
+    steps: int | None = None
+    step: int | None = None
+    cfg_scale: float | None = None
+    true_cfg_scale: float | None = None
+    denoising_strength: float | None = None
+    sampler_name: str | None = None
+
+
+def canonical(fields: StructT) -> StructT:
+    """The fields with every alias moved to our name for it.
+
+    Raises InvalidRequest when two names of one parameter came with different values.
+    """
+    moved: dict[str, object] = {}
+    came_as: dict[str, str] = {}
+    for alias, name in ALIASES.items():
+        value = getattr(fields, alias, None)
+        if value is None:
+            continue
+        known = moved.get(name, getattr(fields, name))
+        if known is not None and known != value:
+            raise InvalidRequest(
+                f"{alias} {shown(value)} and {came_as.get(name, name)} {shown(known)} are two "
+                "values of the same parameter; send one of them",
+                param=alias,
+            )
+        moved |= {name: value, alias: None}
+        came_as[name] = alias
+    return msgspec.structs.replace(fields, **moved) if moved else fields
+
+
+def applied(options: DiffusionOptions, params: GenerationParams) -> GenerationParams:
+    """The params with what the options, by our names, say; what they leave out stays."""
+    given = {name: getattr(options, name) for name in _CANONICAL}
+    return replace(params, **{name: value for name, value in given.items() if value is not None})
+
+
+_CANONICAL = [name for name in DiffusionOptions.__struct_fields__ if name not in ALIASES]

@@ -1,0 +1,80 @@
+"""Finished pictures behind signed addresses that expire.
+
+Any ingress replica serves what another kept, if both have the secret and reach the store.
+"""
+
+import secrets
+import time
+from collections.abc import Sequence
+
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+
+from deployments.errors import UnknownFile
+from deployments.ingress import signing
+from deployments.ingress.hints import shown
+from deployments.ingress.settings import IngressSettings, ResultsSettings
+from deployments.ingress.store import FsspecStore, LocalStore, Store, media_type, new_name
+from deployments.requests import ImageResult
+
+SWEEP_EVERY_S = 10.0
+"""Between two looks at the whole store: listing a thousand files takes some milliseconds, of a
+distant store a round trip."""
+
+
+class Results:
+    """Keeps pictures, gives addresses to them, and knows them again by these."""
+
+    def __init__(self, settings: IngressSettings) -> None:
+        self._keep_s = settings.results.keep_s
+        self._public_url = settings.public_url.rstrip("/")
+        # A secret of its own is enough for an ingress that is alone.
+        self._secret = settings.results.secret or secrets.token_hex(32)
+        self._store = _store(settings.results)
+        self._swept_at = 0.0
+
+    async def keep(self, request: Request, results: Sequence[ImageResult]) -> list[str]:
+        """Keeps the pictures; their addresses, at the host that the client has called."""
+        now = time.time()
+        names = [new_name(each.output_format, now) for each in results]
+        await run_in_threadpool(self._put, names, results, now)
+        base = self._public_url or str(request.base_url).rstrip("/")
+        return [f"{base}{self._address(name, int(now + self._keep_s))}" for name in names]
+
+    async def fetch(self, name: str, *, expires: str, signature: str) -> tuple[bytes, str]:
+        """A picture and its media type.
+
+        Raises UnknownFile, FileForbidden or FileExpired.
+        """
+        kind = media_type(name)
+        if kind is None:
+            raise _unknown(name)
+        signing.check(name, expires, signature, secret=self._secret, now=time.time())
+        content = await run_in_threadpool(self._store.get, name)
+        if content is None:
+            raise _unknown(name)
+        return content, kind
+
+    def _address(self, name: str, expires: int) -> str:
+        signature = signing.signature(name, expires, secret=self._secret)
+        return f"/v1/files/{name}?expires={expires}&signature={signature}"
+
+    def _put(self, names: Sequence[str], results: Sequence[ImageResult], now: float) -> None:
+        for name, result in zip(names, results, strict=True):
+            self._store.put(name, result.content)
+        if now - self._swept_at >= SWEEP_EVERY_S:
+            self._swept_at = now
+            self._store.expire(now)
+
+
+def _store(settings: ResultsSettings) -> Store:
+    max_bytes = int(settings.max_mb * 1_000_000)
+    if settings.url:
+        return FsspecStore(settings.url, keep_s=settings.keep_s, max_bytes=max_bytes)
+    return LocalStore(settings.folder, keep_s=settings.keep_s, max_bytes=max_bytes)
+
+
+def _unknown(name: str) -> UnknownFile:
+    return UnknownFile(
+        f"there is no file {shown(name)}; it may have been deleted for newer ones", param="name"
+    )

@@ -1,0 +1,47 @@
+"""Ray Serve on this machine for as long as it is measured."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import ray
+import yaml
+from ray import serve
+
+from .child import free_port
+from .client import HOST
+
+CONFIG = Path(__file__).resolve().parent.parent.parent / "configs" / "local.yaml"
+
+
+@contextmanager
+def running_serve() -> Iterator[int]:
+    """Starts Ray and Serve's proxy, gives the proxy's port, and ends both."""
+    os.environ["RAY_AUTH_MODE"] = "disabled"  # else Ray writes a token into the home folder
+    port = free_port()
+    ray.init(
+        address="local",
+        num_cpus=8,  # logical; the replicas of all apps fit
+        include_dashboard=False,
+        log_to_driver=False,
+        object_store_memory=200_000_000,
+    )
+    try:
+        serve.start(proxy_location="HeadOnly", http_options={"host": HOST, "port": port})
+        yield port
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+
+
+def local_args() -> dict[str, Any]:
+    """`args` of configs/local.yaml, with replicas that end at once when they are told to."""
+    config = yaml.safe_load(CONFIG.read_text())
+    args: dict[str, Any] = config["applications"][0]["args"]
+    for section in (*args["models"], args["imaging"], args["ingress"], args["jobs"]):
+        section["deployment"]["graceful_shutdown_wait_loop_s"] = 0.1
+    return args
