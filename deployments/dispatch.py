@@ -5,6 +5,7 @@ full or lost replica gave back is offered again; Ray's errors become ours.
 """
 
 import asyncio
+import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -18,7 +19,7 @@ from ray.serve.exceptions import (
 )
 from ray.serve.handle import DeploymentHandle
 
-from deployments.errors import ModelNotReady, ReplicaLost, Requeue
+from deployments.errors import EngineFailed, ModelNotReady, ReplicaLost, Requeue
 from deployments.requests import GenerationRequest, ImageResult, Progress, Row
 
 OFFERS = 3
@@ -26,6 +27,11 @@ OFFERS = 3
 less loaded of two replicas, so a second offer rarely meets the same one."""
 REJECTED_RETRY_S = 1.0
 """Retry-After for a rejection by Serve that names no time."""
+LOST_PAUSE_S, MAX_PAUSE_S = 2.0, 30.0
+"""Between two offers of a row that can wait: Serve needs two seconds to replace a replica, and room
+may come before all that waits is done."""
+AGAIN = (Requeue, ReplicaLost)
+"""Errors after which another replica may make the row."""
 
 
 class Dispatcher:
@@ -39,23 +45,27 @@ class Dispatcher:
 
     async def generate(self, request: GenerationRequest) -> list[ImageResult]:
         """One result for each row, in their order; all are cancelled when one of them fails."""
-        prepared = self._prepared(request)
+        prepared = _Prepared(self._imaging, request)
         rows = [asyncio.create_task(self._picture(row, prepared)) for row in request.rows]
         try:
             return list(await asyncio.gather(*rows))
         finally:
             for task in rows:
                 task.cancel()
-            _cancel(prepared)
+            prepared.cancel()
 
     async def watch(
-        self, request: GenerationRequest, *, previews: int
+        self, request: GenerationRequest, *, previews: int, patience_s: float = 0.0
     ) -> AsyncGenerator[Progress | ImageResult]:
-        """What the rows tell, as they tell it, each one's picture last. Closing it cancels them."""
-        prepared = self._prepared(request)
+        """What the rows tell, as they tell it, each one's picture last. Closing it cancels them.
+
+        A row that no replica has room for is offered again and again for `patience_s`.
+        """
+        prepared = _Prepared(self._imaging, request)
+        give_up = asyncio.get_running_loop().time() + patience_s
         told = asyncio.Queue[Progress | ImageResult | Exception | None]()
         rows = [
-            asyncio.create_task(_into(told, self._watched(row, prepared, previews)))
+            asyncio.create_task(_into(told, self._watched(row, prepared, previews, give_up)))
             for row in request.rows
         ]
         try:
@@ -71,42 +81,77 @@ class Dispatcher:
         finally:
             for task in rows:
                 task.cancel()
-            _cancel(prepared)
+            prepared.cancel()
 
-    def _prepared(self, request: GenerationRequest) -> Any:
-        """Not awaited: the array goes from imaging's replica to the model's, not through here."""
-        if request.image is None:
-            return None
-        return self._imaging.prepare.remote(request.image, request.mask, request.prepare)
-
-    async def _picture(self, row: Row, prepared: Any) -> ImageResult:
-        for left in reversed(range(OFFERS)):
-            call = self._models[row.model].generate.remote(row, prepared)
+    async def _picture(self, row: Row, prepared: "_Prepared") -> ImageResult:
+        for offer in range(1, OFFERS + 1):
+            call = self._models[row.model].generate.remote(row, prepared.of(offer))
             try:
                 picture: ImageResult = await call
                 return picture
             except (RayError, RayServeException) as error:
-                _raise_unless_offered_again(error, left)
+                ours = translated(error)
+                if offer == OFFERS or not isinstance(ours, AGAIN):
+                    raise ours from error
             except asyncio.CancelledError:
-                _cancel(call)
+                cancel(call)
                 raise
         raise AssertionError("the last offer returns or raises")
 
     async def _watched(
-        self, row: Row, prepared: Any, previews: int
+        self, row: Row, prepared: "_Prepared", previews: int, give_up: float
     ) -> AsyncIterator[Progress | ImageResult]:
+        loop = asyncio.get_running_loop()
         model = self._models[row.model].options(stream=True)
-        for left in reversed(range(OFFERS)):
-            call: Any = model.generate_with_progress.remote(row, prepared, previews=previews)
+        for offer in itertools.count(1):
+            call: Any = model.generate_with_progress.remote(
+                row, prepared.of(offer), previews=previews
+            )
             try:
                 async for item in call:
                     yield item
                 return
             except (RayError, RayServeException) as error:
-                _raise_unless_offered_again(error, left)
+                ours = translated(error)
+                if not isinstance(ours, AGAIN):
+                    raise ours from error
+                if offer >= OFFERS:
+                    pause_s = _pause_s(ours)
+                    if loop.time() + pause_s > give_up:
+                        raise ours from error
+                    await asyncio.sleep(pause_s)
             except (asyncio.CancelledError, GeneratorExit):
-                _cancel(call)
+                cancel(call)
                 raise
+
+
+class _Prepared:
+    """A request's input image on its way through imaging: one call for all rows.
+
+    Not awaited: the array goes from imaging's replica to the model's, not through here.
+    """
+
+    def __init__(self, imaging: DeploymentHandle[Any], request: GenerationRequest) -> None:
+        self._imaging, self._request = imaging, request
+        self._calls: list[Any] = [self._begun()]
+
+    def of(self, offer: int) -> Any:
+        """For the first offer of a row; later ones get a call of their own, since what was lost
+        may have been imaging's replica."""
+        if offer > 1:
+            self._calls.append(self._begun())
+        return self._calls[-1]
+
+    def cancel(self) -> None:
+        """Nobody needs it any more."""
+        for call in self._calls:
+            cancel(call)
+
+    def _begun(self) -> Any:
+        request = self._request
+        if request.image is None:
+            return None
+        return self._imaging.prepare.remote(request.image, request.mask, request.prepare)
 
 
 def translated(error: Exception) -> Exception:
@@ -126,10 +171,10 @@ def translated(error: Exception) -> Exception:
     return error
 
 
-def _raise_unless_offered_again(error: Exception, offers_left: int) -> None:
-    ours = translated(error)
-    if offers_left == 0 or not isinstance(ours, Requeue | ReplicaLost):
-        raise ours from error
+def _pause_s(error: Exception) -> float:
+    """Until a row is offered once more to replicas that had no room for it."""
+    pending_s = error.pending_s if isinstance(error, Requeue) else LOST_PAUSE_S
+    return min(max(pending_s, REJECTED_RETRY_S), MAX_PAUSE_S)
 
 
 async def _into(
@@ -142,11 +187,15 @@ async def _into(
             told.put_nowait(item)
     except Exception as error:
         told.put_nowait(error)
+    except asyncio.CancelledError:
+        # Serve may cancel a call by itself; whoever still waits must hear of it.
+        told.put_nowait(EngineFailed("the row was cancelled within the service; ask again"))
+        raise
     else:
         told.put_nowait(None)
 
 
-def _cancel(call: Any) -> None:
+def cancel(call: Any) -> None:
     """A no-op for what is done. A call that never reached a replica raises its failure again
     here; it is the failure being reported, or came after it."""
     if call is not None:

@@ -70,6 +70,10 @@ class TooManyRows(StepwiseError):
         self.retry_s = retry_s
 
 
+class ForeignOrigin(InvalidRequest):
+    """A web page of another site asks, where no API key would tell that its user wants it to."""
+
+
 class ModelNotReady(StepwiseError):
     """The model is still loading or warming up."""
 

@@ -111,6 +111,8 @@ class PreparedImage:
     """(height, width); 1 is painted anew, 0 is kept. `None` repaints everything."""
     latent_mask: NDArray[np.float32] | None
     """(height / latent_factor, width / latent_factor); 1 where any covered pixel is painted."""
+    warnings: tuple[str, ...] = ()
+    """What of the files was not used, in sentences for the client."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -93,11 +93,19 @@ class ImagingSection(Section, frozen=True, kw_only=True):
     deployment: DeploymentOptions = DeploymentOptions()
 
 
+class JobsDeployment(DeploymentOptions, frozen=True, kw_only=True):
+    """As every deployment, with the defaults of one that waits far more than it works."""
+
+    num_cpus: float = 0.25
+    max_ongoing_requests: int = 4096
+    """Every job that is followed holds one."""
+
+
 class JobsSection(Section, frozen=True, kw_only=True):
     """The ledger of jobs: one replica, since what it knows is in its memory."""
 
     settings: JobsSettings = JobsSettings()
-    deployment: DeploymentOptions = DeploymentOptions(num_cpus=0.25, max_ongoing_requests=4096)
+    deployment: JobsDeployment = JobsDeployment()
 
     def __post_init__(self) -> None:
         if self.deployment.autoscaling_config is not None or self.deployment.num_replicas not in (

@@ -58,7 +58,7 @@ class OneColour:
         self.asked: list[GenerationRequest] = []
         self.closed = 0
         """Watches that were closed before their last picture."""
-        self.jobs = Ledger(self.watch, JobsSettings())
+        self.jobs = Ledger(self.watch_patiently, JobsSettings())
 
     def cards(self) -> Mapping[str, ModelCard]:
         return {CARD.id: CARD} if self.warm else {}
@@ -77,6 +77,11 @@ class OneColour:
             if content is not None:
                 decode(content, param=param, max_megapixels=32.0)
         return [_paint(row) for row in request.rows]
+
+    def watch_patiently(
+        self, request: GenerationRequest, *, previews: int, patience_s: float
+    ) -> AsyncGenerator[Progress | ImageResult]:
+        return self.watch(request, previews=previews)
 
     async def watch(
         self, request: GenerationRequest, *, previews: int

@@ -20,7 +20,7 @@ from deployments.ingress.patience import BodyDeadline
 from deployments.ingress.routes import build_app
 from deployments.ingress.settings import AuthSettings, IngressSettings
 from serve_app.config import read_config
-from tests.ingress_backend import OneColour, ask
+from tests.ingress_backend import OneColour, app_over, ask
 from tests.test_config import changed
 
 GENERATIONS = "/v1/images/generations"
@@ -379,3 +379,23 @@ def test_after_the_body_the_news_that_the_client_left_may_take_its_time() -> Non
 
     asyncio.run(run())
     assert [message["type"] for message in heard] == ["http.request", "http.disconnect"]
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        (None, 200),
+        ("http://ingress", 200),
+        ("https://app.example", 200),
+        ("https://evil.example", 403),
+        ("null", 403),
+    ],
+)
+def test_without_keys_other_sites_pages_start_nothing(origin: str | None, status: int) -> None:
+    app = app_over(OneColour(), cors_origins=("https://app.example",))
+    headers = {} if origin is None else {"origin": origin}
+    answer = ask(app, "POST", "/sdapi/v1/interrupt", headers=headers, json={})
+    assert answer.status_code == status
+    if status == 403:
+        assert answer.json()["error"]["code"] == "foreign_origin"
+        assert ask(app, "GET", "/v1/models", headers=headers).status_code == 200

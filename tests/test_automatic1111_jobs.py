@@ -31,7 +31,7 @@ class Held(Served):
         self.jobs = Ledger(self.half_way, JobsSettings())
 
     async def half_way(
-        self, request: GenerationRequest, *, previews: int
+        self, request: GenerationRequest, *, previews: int, patience_s: float
     ) -> AsyncGenerator[Progress | ImageResult]:
         second = request.rows[1].id
         async with aclosing(self.watch(request, previews=previews)) as told:

@@ -33,7 +33,7 @@ def test_capabilities_say_what_a_form_needs() -> None:
     ]
     assert body["loading"] == ["loading"]
     assert body["output_formats"] == ["png", "jpeg", "webp"]
-    assert body["limits"] == {"max_body_mb": 9.0, "max_megapixels": 32.0}
+    assert body["limits"] == {"max_body_mb": 9.0, "max_megapixels": 32.0, "max_pixels": 0}
 
 
 def test_the_routes_are_those_of_the_app() -> None:

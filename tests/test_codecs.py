@@ -427,3 +427,19 @@ def test_encoding_from_many_threads_gives_the_same_bytes() -> None:
         for name in FORMATS:
             files = pool.map(lambda _, name=name: encode(pixels, name, 90), range(16))
             assert set(files) == {encode(pixels, name, 90)}
+
+
+def test_a_header_of_junk_is_refused_before_it_is_read_to_the_end() -> None:
+    with pytest.raises(InvalidImage):
+        read_header(b"\xff\xd8\xff" + bytes(59_000_000))
+
+
+@pytest.mark.parametrize(
+    ("kind", "frames", "animated"), [("png", 3, True), ("webp", 3, True), ("png", 1, False)]
+)
+def test_the_header_tells_of_an_animation(kind: str, frames: int, animated: bool) -> None:
+    colours = ["red", "green", "blue"][:frames]
+    first, *rest = [Image.new("RGB", (32, 32), colour) for colour in colours]
+    out = BytesIO()
+    first.save(out, kind, save_all=bool(rest), append_images=rest)
+    assert read_header(out.getvalue()).animated is animated

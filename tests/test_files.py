@@ -1,5 +1,6 @@
 """Pictures behind signed addresses: who may fetch them, until when, and what is deleted."""
 
+import asyncio
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,9 +11,11 @@ import fsspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.requests import Request
 from starlette.types import ASGIApp
 
 from deployments.errors import FileForbidden
+from deployments.ingress.results import Results
 from deployments.ingress.settings import IngressSettings, ResultsSettings
 from deployments.ingress.signing import check, signature
 from deployments.ingress.store import (
@@ -24,8 +27,10 @@ from deployments.ingress.store import (
     new_name,
     surplus,
 )
+from deployments.requests import GenerationRequest
 from serve_app.app import build
 from tests.bad_inputs import GENERATIONS
+from tests.driving import make_row
 from tests.ingress_backend import OneColour, app_over, ask
 
 NOW = 1_790_000_000
@@ -233,3 +238,18 @@ def test_all_ingress_replicas_get_one_secret() -> None:
     assert len(first) == 64
     assert first != second
     assert secret(results={"secret": "mine"}) == "mine"
+
+
+def test_what_has_expired_is_deleted_though_nobody_asks(tmp_path: Path) -> None:
+    async def kept() -> None:
+        settings = ResultsSettings(folder=str(tmp_path), keep_s=0.01)
+        results = Results(IngressSettings(results=settings), sweep_every_s=0.0)
+        request = Request({"type": "http", "scheme": "http", "server": ("a", 80), "path": "/",
+                           "headers": [], "query_string": b""})  # fmt: skip
+        answer = await OneColour().generate(GenerationRequest(rows=(make_row(),)))
+        assert len(await results.keep(request, answer)) == 1
+        assert results._sweeping is not None
+        await asyncio.wait_for(results._sweeping, 30)
+        assert not list(tmp_path.iterdir())
+
+    asyncio.run(kept())

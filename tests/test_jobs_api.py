@@ -236,7 +236,7 @@ def test_a_stream_that_breaks_says_so() -> None:
             raise ReplicaLost("the ledger is gone")
 
     backend = OneColour()
-    backend.jobs = Broken(backend.watch, JobsSettings())
+    backend.jobs = Broken(backend.watch_patiently, JobsSettings())
 
     async def test(client: httpx.AsyncClient) -> None:
         job_id = (await client.post(JOBS, json=PROMPT)).json()["id"]

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pytest
@@ -51,11 +51,13 @@ class Models:
     says: "asyncio.Queue[Progress | ImageResult | Exception]" = field(default_factory=asyncio.Queue)
     started: int = 0
     closed: int = 0
+    patience_s: float = 0.0
 
     async def watch(
-        self, request: GenerationRequest, *, previews: int
+        self, request: GenerationRequest, *, previews: int, patience_s: float
     ) -> AsyncGenerator[Progress | ImageResult]:
         self.started += 1
+        self.patience_s = patience_s
         try:
             for _ in request.rows:
                 item: Any = None
@@ -200,6 +202,58 @@ async def test_what_is_kept_is_bounded() -> None:
     now[0] += 61
     with pytest.raises(UnknownJob, match="over for more than 60 s"):
         await jobs.get("ann", "c")
+
+
+@running
+async def test_what_ended_first_is_forgotten_first() -> None:
+    released = asyncio.Event()
+
+    async def watch(
+        request: GenerationRequest, *, previews: int, patience_s: float
+    ) -> AsyncGenerator[Progress | ImageResult]:
+        if len(request.rows) == 2:
+            await released.wait()
+        yield picture("row-0", bytes(700))
+
+    times = iter(range(1000, 2000))
+    jobs = Ledger(watch, JobsSettings(max_kept_mb=0.001), clock=lambda: float(next(times)))
+    await jobs.start("ann", "long", request(2), previews=0)
+    await jobs.start("ann", "short", request(), previews=0)
+    await until(jobs, "succeeded", "short")
+    released.set()
+    await until(jobs, "succeeded", "long")
+    with pytest.raises(UnknownJob):
+        await jobs.get("ann", "short")
+    assert (await jobs.get("ann", "long")).state == "succeeded"
+
+
+@running
+async def test_input_files_are_let_go_at_the_end_and_bounded_before() -> None:
+    models = Models()
+    jobs = ledger(models, max_input_mb=0.001, patience_s=7)
+    with_image = replace(request(), image=bytes(900), mask=bytes(90))
+    await jobs.start("ann", "a", with_image, previews=0)
+    with pytest.raises(Requeue, match="input images of 0 MB would wait or run"):
+        await jobs.start("ann", "b", with_image, previews=0)
+    await jobs.start("ann", "c", request(), previews=0)
+    await jobs.cancel("ann", "a")
+    assert jobs._jobs["ann", "a"].input_bytes == 0
+    await jobs.start("ann", "b", with_image, previews=0)
+    for job_id in "bc":
+        await jobs.cancel("ann", job_id)
+    assert models.patience_s == 7
+
+
+@running
+async def test_results_that_nobody_asks_for_again_are_forgotten() -> None:
+    models = Models()
+    jobs = ledger(models)
+    await jobs.start("ann", "a", request(), previews=0)
+    models.says.put_nowait(picture("row-0"))
+    await until(jobs, "succeeded")
+    assert len(await jobs.results("ann", "a", forget=True)) == 1
+    with pytest.raises(UnknownJob):
+        await jobs.get("ann", "a")
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from deployments.ingress.documents.operation import JSON, URLENCODED, Body, Oper
 from deployments.ingress.documents.operations import OPERATIONS
 from deployments.ingress.routes import build_app
 from deployments.ingress.settings import AuthSettings, IngressSettings
+from tests.bad_inputs import BAD_INPUTS, BadInput
 from tests.ingress_backend import CARD, OneColour, ask, png
 from tests.service import Service
 
@@ -85,6 +86,25 @@ def test_every_reference_leads_somewhere(told: dict[str, Any]) -> None:
 def test_names_of_operations_are_unique(told: dict[str, Any]) -> None:
     names = [each["operationId"] for path in told["paths"].values() for each in path.values()]
     assert len(set(names)) == len(names)
+
+
+def test_every_refusal_of_a_bad_input_is_told_of(told: dict[str, Any]) -> None:
+    shapes = {"openai": "Error", "automatic1111": "automatic", "huggingface": "huggingface"}
+    for case in BAD_INPUTS:
+        if case.code in ("not_found", "method_not_allowed"):
+            continue  # of no operation
+        operation = next(each for each in OPERATIONS if leads_to(each, case))
+        responses = told["paths"][operation.path][operation.method.lower()]["responses"]
+        assert str(case.status) in responses, (case.path, case.name)
+        name = responses[str(case.status)]["$ref"].rpartition("/")[2]
+        assert name.startswith(shapes[case.shape]), (case.path, case.name)
+
+
+def leads_to(operation: Operation, case: BadInput) -> bool:
+    # {id} may have slashes, but for a job's.
+    pattern = re.sub(r"{\w+}", "[^/]*" if "/jobs" in operation.path else ".*", operation.path)
+    path = case.path.partition("?")[0]
+    return operation.method == case.method and re.fullmatch(pattern, path) is not None
 
 
 def requests() -> Iterator[tuple[Operation, Body, str]]:

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deployments.errors import Requeue, StepwiseError, TooManyRows
-from deployments.ingress.limits import Leases
+from deployments.ingress.limits import Leases, narrowed
 from deployments.ingress.routes import build_app
 from deployments.ingress.settings import IngressSettings, LimitsSettings
 from deployments.jobs.ledger import Ledger
@@ -311,7 +311,7 @@ def limited(backend: OneColour, **limits: Any) -> Any:
         rows_per_minute=limits.get("rows_per_minute", 0.0),
         clock=Clock(),
     )
-    backend.jobs = Ledger(backend.watch, JobsSettings(), quotas=quotas)
+    backend.jobs = Ledger(backend.watch_patiently, JobsSettings(), quotas=quotas)
     return build_app(backend, IngressSettings(limits=LimitsSettings(**limits)))
 
 
@@ -443,3 +443,19 @@ def test_no_limits_are_set_by_default() -> None:
     assert not LimitsSettings().count_rows
     app = app_over(OneColour())
     assert ask(app, "POST", GENERATIONS, json={**PROMPT, "n": CARD.max_images}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("sizes", "max_pixels", "default"),
+    [
+        ((), 0, (64, 64)),
+        ((), 64 * 64, (64, 64)),
+        ((), 60 * 60, (56, 56)),
+        (((64, 64), (32, 64), (32, 32)), 3000, (32, 64)),
+    ],
+)
+def test_the_default_size_keeps_to_the_limit(
+    sizes: tuple[tuple[int, int], ...], max_pixels: int, default: tuple[int, int]
+) -> None:
+    card = narrowed(replace(CARD, sizes=sizes), LimitsSettings(max_pixels=max_pixels))
+    assert (card.default_width, card.default_height) == default

@@ -15,6 +15,7 @@ import schemathesis
 from schemathesis.engine import Status, events, from_schema
 from starlette.types import ASGIApp
 
+from deployments.ingress.documents.operation import FORM, URLENCODED
 from deployments.ingress.documents.operations import OPERATIONS
 from deployments.ingress.routes import build_app
 from deployments.ingress.settings import AuthSettings, IngressSettings
@@ -22,7 +23,7 @@ from tests.ingress_backend import CARD, OneColour
 
 KEY = "stepwise-key"
 BEARER = {"authorization": f"Bearer {KEY}"}
-MAX_EXAMPLES = 40
+MAX_EXAMPLES = 100
 LEAST_CASES = 2_000
 NOT_BY_CHANCE = {
     "GET /openapi.json",  # it has the document
@@ -89,7 +90,10 @@ def scenarios(
     schema = schemathesis.openapi.from_asgi("/openapi.json", app, config=config, headers=BEARER)
     schema.validate()
     for event in from_schema(schema).execute():
-        assert not isinstance(event, events.NonFatalError | events.FatalError), event
+        assert not isinstance(event, events.FatalError), event.exception
+        if isinstance(event, events.NonFatalError):
+            # Of schemathesis itself: now and then it validates a file that it has made, and cannot.
+            assert "Unsupported type: 'Binary'" in str(event.value)
         if isinstance(event, events.ScenarioFinished):
             yield event.recorder
 
@@ -104,8 +108,12 @@ def name_a_model_that_is_there(
 
 
 def failures(scenario: Any, case_id: str) -> list[str]:
+    """What a case has shown to be wrong, with the command that shows it."""
+    in_a_form = scenario.cases[case_id].value.media_type in (FORM, URLENCODED)
     return [
         f"{check.name}: {check.failure_info.failure}\n{check.failure_info.code_sample}"
         for check in scenario.checks.get(case_id, ())
         if check.status != Status.SUCCESS
+        # All of a form is text: a `false` that was meant as a wrong type is a string there.
+        and not (in_a_form and check.name == "negative_data_rejection")
     ]

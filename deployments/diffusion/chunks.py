@@ -6,9 +6,16 @@ itself would give it, begin, end and padding included.
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 from deployments.diffusion.weighting import Piece, parse
+
+MAX_PIECES = 512
+"""Stretches of one weight, more than any chunks hold tokens; what follows them is read unweighted.
+The tokenizer takes 20 us for each, and a prompt may have thousands."""
+
+PROMPTS_KEPT = 64
 
 MAX_WEIGHT = 10.0
 """Weights are kept within plus and minus this; far beyond it a model's numbers overflow."""
@@ -48,16 +55,21 @@ class Chunker:
     def __init__(self, tokenizer: Any) -> None:
         """`tokenizer` is a CLIP tokenizer of transformers."""
         self._tokenizer = tokenizer
+        # The n rows of a request have one prompt, and so has a row that is offered again.
+        self.tokens = lru_cache(PROMPTS_KEPT)(self._tokens)
         self.length: int = tokenizer.model_max_length
         """Tokens of a chunk, begin and end included."""
 
-    def tokens(self, prompt: str, *, weighting: bool, max_chunks: int) -> Tokens:
+    def _tokens(self, prompt: str, *, weighting: bool, max_chunks: int) -> Tokens:
         """The prompt in at most `max_chunks` chunks; what is left over is dropped.
 
         With `weighting` the brackets in it are read as `weighting` says, and `BREAK` starts a
         new chunk while there is one left.
         """
         pieces = parse(prompt) if weighting else [Piece(prompt)]
+        if len(pieces) > MAX_PIECES:
+            rest = "".join(piece.text for piece in pieces[MAX_PIECES:])
+            pieces = [*pieces[:MAX_PIECES], Piece(rest, section=pieces[MAX_PIECES - 1].section)]
         tokens = self._tokenized(pieces)
         chunks, dropped = _cut(tokens, self.length - 2, max_chunks)
         return Tokens(

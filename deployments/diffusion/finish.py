@@ -98,7 +98,7 @@ class Finisher:
             model_calls=run.call,
             queue_wait_s=run.started_s - run.submitted_s,
             run_s=now_s - run.started_s,
-            warnings=run.text.warnings,
+            warnings=run.warnings,
         )
         logger.info(
             "row %s: %d calls of %s in %.2f s after %.2f s waiting, %d bytes",

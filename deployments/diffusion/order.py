@@ -102,14 +102,14 @@ def decodes_due(finished: Iterable[E], running: Iterable[E], ageing_calls_per_s:
     """Finished rows that are decoded now, most urgent first.
 
     A decode holds up what runs. So the picture of a long row waits for shorter rows that are more
-    urgent, where each counts with all its calls; ageing bounds the wait as it bounds any other. A
-    row with a deadline never waits.
+    urgent, where each counts with all its calls; ageing bounds the wait as it bounds any other, so
+    without it none waits. Nor does a row with a deadline.
     """
 
     def whole_rank(entry: E) -> float:
         return rank(entry, ageing_calls_per_s) + entry.calls - entry.calls_left
 
-    ranks = [(entry.calls, whole_rank(entry)) for entry in running]
+    ranks = [(entry.calls, whole_rank(entry)) for entry in running if ageing_calls_per_s]
 
     def due(entry: E) -> bool:
         worth = whole_rank(entry) - DECODE_CALLS

@@ -114,6 +114,11 @@ class Run:
         return (2 if self.call < self.guided_calls.stop else 1) * self._lane_weight
 
     @property
+    def warnings(self) -> tuple[str, ...]:
+        """What of the row was not followed to the letter."""
+        return self.text.warnings + (() if self.prepared is None else self.prepared.warnings)
+
+    @property
     def calls(self) -> int:
         """Model calls of the whole run."""
         return self.table.calls

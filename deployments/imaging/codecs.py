@@ -27,6 +27,9 @@ from deployments.requests import OutputFormat
 
 ImageFormat = Literal["png", "jpeg", "webp"]
 
+MAX_HEADER_BYTES = 4_000_000
+"""Of a PNG or JPEG, before its pixels begin. Pillow reads it byte by byte where it is junk."""
+
 MAX_SIDE = 65_535
 """Pixels: the most a JPEG can have. Resampling tables grow with the side, not with the area."""
 
@@ -39,6 +42,8 @@ class ImageHeader:
     width: int
     height: int
     """Width and height in pixels, as seen: after any EXIF rotation."""
+    animated: bool
+    """Whether more pictures follow the first, the only one that is decoded."""
 
 
 def read_header(data: bytes, *, param: str = "image", max_megapixels: float = 32.0) -> ImageHeader:
@@ -48,12 +53,19 @@ def read_header(data: bytes, *, param: str = "image", max_megapixels: float = 32
     WebP, "image_too_large" above `max_megapixels` (millions of pixels) or 65535 px a side, and
     "invalid_image" for bytes that end or break within the header.
     """
-    image = _open(data, param, max_megapixels)
+    name = _recognise(data, param)
+    # A WebP opens only as a whole; what Pillow reads of it is not read byte by byte.
+    image = _open(data if name == "webp" else data[:MAX_HEADER_BYTES], param, max_megapixels)
     width, height = image.size
     with _bad_bytes_refused(param):
         if _turn(image) in _SWAPS_SIDES:
             width, height = height, width
-    return ImageHeader(format=_recognise(data, param), width=width, height=height)
+    return ImageHeader(
+        format=name,
+        width=width,
+        height=height,
+        animated=bool(getattr(image, "is_animated", False)),
+    )
 
 
 def decode(data: bytes, *, param: str, max_megapixels: float) -> NDArray[np.uint8]:

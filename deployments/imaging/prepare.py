@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from deployments.errors import InvalidImage
 from deployments.imaging import kernels
-from deployments.imaging.codecs import decode, read_header
+from deployments.imaging.codecs import ImageHeader, decode, read_header
 from deployments.imaging.filters import filter_for, taps
 from deployments.imaging.settings import ImagingSettings
 from deployments.requests import MaskPolarity, PreparedImage, PrepareSpec
@@ -21,8 +21,10 @@ def prepare(
     """
     # 1. Refuse what the headers already tell.
     limit = settings.max_megapixels
+    header = read_header(image, param="image", max_megapixels=limit)
     if mask is not None:
-        _check_sizes(image, mask, limit)
+        _check_mask_size(header, mask, limit)
+    warnings = (_ANIMATED,) if header.animated else ()
 
     # 2. The image.
     pixels = decode(image, param="image", max_megapixels=limit)
@@ -30,7 +32,7 @@ def prepare(
         pixels = kernels.on_white(pixels)
     planes = _stretch(pixels, spec, scale=1 / 127.5, offset=-1.0)
     if mask is None:
-        return PreparedImage(pixels=planes, mask=None, latent_mask=None)
+        return PreparedImage(pixels=planes, mask=None, latent_mask=None, warnings=warnings)
 
     # 3. The mask. It goes through the image's own filters, so that their edges meet.
     painted = _painted(decode(mask, param="mask", max_megapixels=limit), spec.mask_polarity)
@@ -42,12 +44,17 @@ def prepare(
             param="mask",
         )
     return PreparedImage(
-        pixels=planes, mask=soft, latent_mask=kernels.latent_grid(soft, spec.latent_factor)
+        pixels=planes,
+        mask=soft,
+        latent_mask=kernels.latent_grid(soft, spec.latent_factor),
+        warnings=warnings,
     )
 
 
-def _check_sizes(image: bytes, mask: bytes, max_megapixels: float) -> None:
-    of_image = read_header(image, param="image", max_megapixels=max_megapixels)
+_ANIMATED = "image is animated: only its first frame was used"
+
+
+def _check_mask_size(of_image: ImageHeader, mask: bytes, max_megapixels: float) -> None:
     of_mask = read_header(mask, param="mask", max_megapixels=max_megapixels)
     if (of_image.width, of_image.height) != (of_mask.width, of_mask.height):
         raise InvalidImage(

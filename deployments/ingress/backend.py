@@ -29,8 +29,10 @@ class Jobs(Protocol):
     async def get(self, caller: str, job_id: str) -> JobView:
         """Raises UnknownJob, as all below do for a job that is not this caller's."""
 
-    async def results(self, caller: str, job_id: str) -> list[ImageResult]:
-        """The pictures made so far, in the order of the rows; of a failed job too."""
+    async def results(self, caller: str, job_id: str, *, forget: bool = False) -> list[ImageResult]:
+        """The pictures made so far, in the order of the rows; of a failed job too.
+
+        `forget` when nobody will ask for the job again."""
 
     def events(self, caller: str, job_id: str) -> AsyncGenerator[JobView]:
         """The job now, then at every change, until it is over. A slow reader misses views between,

@@ -182,9 +182,7 @@ def _wrong_value(
     if match := _EXPECTED.fullmatch(finding):
         wanted = _WORDS[match["wanted"]]
         got = shown(texts[field]) if field in texts else _WORDS[match["got"]]
-        return InvalidRequest(
-            f"{at} must be {wanted}, got {got}", param=field, code="invalid_type"
-        )
+        return InvalidRequest(f"{at} must be {wanted}, got {got}", param=field, code="invalid_type")
     if match := _MISSING.fullmatch(finding):
         return InvalidRequest(
             f"{at}: {match[1]} is missing; it is required",

@@ -66,6 +66,8 @@ class BodyLimits(msgspec.Struct, frozen=True, kw_only=True):
     """In megabytes of 1,000,000 bytes."""
     max_megapixels: float
     """Of an input image or mask."""
+    max_pixels: int
+    """Of a picture that is made, width times height; 0 where the model alone sets a limit."""
 
 
 class RouteEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +112,7 @@ def _capabilities(service: Service, offered: list[Route]) -> Capabilities:
         limits=BodyLimits(
             max_body_mb=service.settings.max_body_mb,
             max_megapixels=service.settings.max_megapixels,
+            max_pixels=service.settings.limits.max_pixels,
         ),
         routes=[
             RouteEntry(path=route.path, methods=sorted(route.methods or ())) for route in offered

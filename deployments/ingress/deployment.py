@@ -6,7 +6,6 @@ A backend over deployment handles.
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import suppress
 from typing import Any, cast
 
 import ray
@@ -17,7 +16,7 @@ from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from deployments.dispatch import Dispatcher, translated
+from deployments.dispatch import Dispatcher, cancel, translated
 from deployments.ingress.backend import card_for
 from deployments.ingress.envelope import REQUEST_ID, new_request_id
 from deployments.ingress.resolve import resolve
@@ -85,7 +84,8 @@ class Ingress:
                 task.cancel()
 
     async def submit(self, params: GenerationParams) -> list[ImageResult]:
-        """The same way as HTTP takes, for other Ray apps that hold this app's handle."""
+        """For other Ray apps that hold this app's handle: the same way as HTTP takes, but for the
+        limits of API keys, since who holds a handle is trusted."""
         settled = resolve(
             params,
             card_for(self, params.model),
@@ -123,10 +123,10 @@ class Ingress:
         try:
             self._cards[model] = await asyncio.wait_for(response, READY_TIMEOUT_S)
         except TimeoutError:
-            _cancel([response])
+            cancel(response)
             return False
         except asyncio.CancelledError:
-            _cancel([response])
+            cancel(response)
             raise
         except BackPressureError:
             # Too much work is no reason to take this replica out of the load balancer.
@@ -157,9 +157,11 @@ class _Jobs:
         view: JobView = await _ours(self._handle.get.remote(caller, job_id))
         return view
 
-    async def results(self, caller: str, job_id: str) -> list[ImageResult]:
+    async def results(self, caller: str, job_id: str, *, forget: bool = False) -> list[ImageResult]:
         """The pictures made so far."""
-        results: list[ImageResult] = await _ours(self._handle.results.remote(caller, job_id))
+        results: list[ImageResult] = await _ours(
+            self._handle.results.remote(caller, job_id, forget=forget)
+        )
         return results
 
     async def events(self, caller: str, job_id: str) -> AsyncGenerator[JobView]:
@@ -171,7 +173,7 @@ class _Jobs:
         except (RayError, RayServeException) as error:
             raise translated(error) from error
         finally:
-            call.cancel()
+            cancel(call)
 
     async def cancel(self, caller: str, job_id: str) -> JobView:
         """Frees its lanes."""
@@ -209,13 +211,6 @@ async def _ours(call: Any) -> Any:
         return await call
     except (RayError, RayServeException) as error:
         raise translated(error) from error
-
-
-def _cancel(calls: Sequence["DeploymentResponse[Any]"]) -> None:
-    for call in calls:
-        # A call that never reached a replica raises its failure again here.
-        with suppress(RayError, RayServeException):
-            call.cancel()
 
 
 def _without_request_id(app: ASGIApp) -> ASGIApp:

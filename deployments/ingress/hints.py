@@ -1,6 +1,7 @@
 """Words that error messages share: a value as it came, a list of choices, a likely intention."""
 
 import difflib
+import reprlib
 from collections.abc import Iterable
 
 MAX_SHOWN = 80
@@ -9,7 +10,10 @@ MAX_SHOWN = 80
 
 def shown(value: object) -> str:
     """The value, quoted if it is text, cut where it is long."""
-    text = repr(value[: MAX_SHOWN + 1] if isinstance(value, str) else value)
+    if isinstance(value, list | tuple | dict):
+        text = reprlib.repr(value)  # a whole one may be megabytes
+    else:
+        text = repr(value[: MAX_SHOWN + 1] if isinstance(value, str) else value)
     return text if len(text) <= MAX_SHOWN else text[:MAX_SHOWN] + "..."
 
 

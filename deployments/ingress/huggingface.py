@@ -99,7 +99,7 @@ async def _picture(request: Request, service: Service) -> Response:
         ),
     )
     params = as_picture(params, request.headers.get("accept", ""), None)
-    (result,) = await service.generate(service.settle(request, params, card))
+    (result,) = await service.generate(await service.settle(request, params, card))
     return picture_answer(result)
 
 

@@ -8,6 +8,7 @@ runs, and the lease of a replica that died expires.
 import asyncio
 import contextvars
 import logging
+import math
 import secrets
 from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager
@@ -25,14 +26,33 @@ RENEW_S = 20.0
 
 
 def narrowed(card: ModelCard, limits: LimitsSettings) -> ModelCard:
-    """The card with no more pictures and steps than the limits allow."""
+    """The card with no more pictures and steps than the limits allow, and no larger default."""
     max_steps = limits.max_steps or card.max_steps
+    width, height = _default_size(card, limits.max_pixels)
     return replace(
         card,
+        default_width=width,
+        default_height=height,
         max_images=min(card.max_images, limits.max_rows or card.max_images),
         max_steps=min(card.max_steps, max_steps),
         default_steps=min(card.default_steps, max_steps),
     )
+
+
+def _default_size(card: ModelCard, max_pixels: int) -> tuple[int, int]:
+    """The model's own, or the largest of its shape that the limit allows."""
+    width, height = card.default_width, card.default_height
+    if not max_pixels or width * height <= max_pixels:
+        return width, height
+    allowed = [size for size in card.sizes if size[0] * size[1] <= max_pixels]
+    if card.sizes:
+        return max(allowed, key=math.prod, default=(width, height))
+    scale, multiple = math.sqrt(max_pixels / (width * height)), card.size_multiple
+
+    def within(side: int) -> int:
+        return max(int(side * scale) // multiple * multiple, card.min_side)
+
+    return within(width), within(height)
 
 
 def check_pixels(request: GenerationRequest, limits: LimitsSettings) -> None:

@@ -3,6 +3,9 @@
 Any ingress replica serves what another kept, if both have the secret and reach the store.
 """
 
+import asyncio
+import contextvars
+import logging
 import secrets
 import time
 from collections.abc import Sequence
@@ -17,6 +20,8 @@ from deployments.ingress.settings import IngressSettings, ResultsSettings
 from deployments.ingress.store import FsspecStore, LocalStore, Store, media_type, new_name
 from deployments.requests import ImageResult
 
+log = logging.getLogger(__name__)
+
 SWEEP_EVERY_S = 10.0
 """Between two looks at the whole store: listing a thousand files takes some milliseconds, of a
 distant store a round trip."""
@@ -25,19 +30,25 @@ distant store a round trip."""
 class Results:
     """Keeps pictures, gives addresses to them, and knows them again by these."""
 
-    def __init__(self, settings: IngressSettings) -> None:
+    def __init__(self, settings: IngressSettings, *, sweep_every_s: float = SWEEP_EVERY_S) -> None:
+        self._sweep_every_s = sweep_every_s
         self._keep_s = settings.results.keep_s
         self._public_url = settings.public_url.rstrip("/")
         # A secret of its own is enough for an ingress that is alone.
         self._secret = settings.results.secret or secrets.token_hex(32)
         self._store = _store(settings.results)
-        self._swept_at = 0.0
+        self._sweeping: asyncio.Task[None] | None = None
+        self._kept_last = 0.0
 
     async def keep(self, request: Request, results: Sequence[ImageResult]) -> list[str]:
         """Keeps the pictures; their addresses, at the host that the client has called."""
         now = time.time()
         names = [new_name(each.output_format, now) for each in results]
-        await run_in_threadpool(self._put, names, results, now)
+        await run_in_threadpool(self._put, names, results)
+        self._kept_last = now
+        if self._sweeping is None or self._sweeping.done():
+            # A context of its own: it outlives the request, whose id its log lines would carry.
+            self._sweeping = asyncio.create_task(self._sweep(), context=contextvars.Context())
         base = self._public_url or str(request.base_url).rstrip("/")
         return [f"{base}{self._address(name, int(now + self._keep_s))}" for name in names]
 
@@ -59,12 +70,21 @@ class Results:
         signature = signing.signature(name, expires, secret=self._secret)
         return f"/v1/files/{name}?expires={expires}&signature={signature}"
 
-    def _put(self, names: Sequence[str], results: Sequence[ImageResult], now: float) -> None:
+    def _put(self, names: Sequence[str], results: Sequence[ImageResult]) -> None:
         for name, result in zip(names, results, strict=True):
             self._store.put(name, result.content)
-        if now - self._swept_at >= SWEEP_EVERY_S:
-            self._swept_at = now
-            self._store.expire(now)
+
+    async def _sweep(self) -> None:
+        """Until the last picture kept here has expired. No request waits for it."""
+        while True:
+            now = time.time()
+            try:
+                await run_in_threadpool(self._store.expire, now)
+            except Exception:
+                log.exception("pictures that have expired could not be deleted; trying again")
+            if now > self._kept_last + self._keep_s:
+                return
+            await asyncio.sleep(self._sweep_every_s)
 
 
 def _store(settings: ResultsSettings) -> Store:

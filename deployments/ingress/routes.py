@@ -25,7 +25,7 @@ from deployments.ingress.failures import failure_response
 from deployments.ingress.jobs import routes as jobs
 from deployments.ingress.openai import routes as openai
 from deployments.ingress.patience import BodyDeadline
-from deployments.ingress.security import SecurityHeaders
+from deployments.ingress.security import OwnPagesOnly, SecurityHeaders
 from deployments.ingress.service import Service
 from deployments.ingress.settings import IngressSettings
 
@@ -79,6 +79,8 @@ def _around(settings: IngressSettings, host: str) -> list[Middleware]:
     around.append(Middleware(RequestEnvelope))
     if keys is not None:
         around.append(Middleware(Authenticated, keys=keys))
+    else:
+        around.append(Middleware(OwnPagesOnly, allowed=settings.cors_origins))
     around.append(Middleware(BodyDeadline, timeout_s=settings.body_timeout_s))
     return around
 

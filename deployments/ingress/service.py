@@ -7,6 +7,7 @@ own fields and shapes and nothing of the others. `routes.py` puts them together.
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
+from functools import partial
 
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -43,16 +44,15 @@ class Service:
         """
         return narrowed(card_for(self.backend, model), self.settings.limits)
 
-    def settle(
+    async def settle(
         self, request: Request, params: GenerationParams, card: ModelCard
     ) -> GenerationRequest:
         """The rows that `params` asks for, named after the request's id; or InvalidRequest."""
-        settled = resolve(
-            params,
-            card,
-            request_id=request.scope["request_id"],
-            max_megapixels=self.settings.max_megapixels,
-        )
+        request_id, limit = request.scope["request_id"], self.settings.max_megapixels
+        resolving = partial(resolve, params, card, request_id=request_id, max_megapixels=limit)
+        # On a thread where there are files: of an evil one the header alone takes seconds to read.
+        with_file = params.image is not None or params.mask is not None
+        settled = await run_in_threadpool(resolving) if with_file else resolving()
         check_pixels(settled, self.settings.limits)
         return replace(settled, caller=caller(request))
 

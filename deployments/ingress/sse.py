@@ -7,9 +7,12 @@ import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+import msgspec
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
+
+from deployments.ingress.failures import ErrorDetail, describe
 
 PING_EVERY_S = 15.0
 """Silence after which a ping is sent: proxies cut a connection that is silent for 30 or 60 s."""
@@ -17,9 +20,21 @@ PING = b": ping\n\n"
 """A comment, which every reader of events skips."""
 
 
+class StreamError(msgspec.Struct, frozen=True, kw_only=True):
+    """The data of the event `error`, in the shape that OpenAI's clients raise."""
+
+    type: str = "error"
+    error: ErrorDetail
+
+
 def event(name: str, data: bytes) -> bytes:
     """One event; `data` is a line of JSON."""
     return b"event: %s\ndata: %s\n\n" % (name.encode(), data)
+
+
+def error_event(error: Exception) -> bytes:
+    """The last event of a stream that broke."""
+    return event("error", msgspec.json.encode(StreamError(error=describe(error)[1])))
 
 
 class EventStream(Response):

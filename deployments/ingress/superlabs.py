@@ -110,7 +110,7 @@ async def _answer(
     card = service.card(message.model)
     params = applied(options, GenerationParams(prompt=options.prompt, model=card.id, image=image))
     params = as_picture(params, request.headers.get("accept", ""), None)
-    (result,) = await service.generate(service.settle(request, params, card))
+    (result,) = await service.generate(await service.settle(request, params, card))
     return picture_answer(result)
 
 

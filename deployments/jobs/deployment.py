@@ -36,9 +36,9 @@ class JobsLedger:
         """The job now."""
         return await self._ledger.get(caller, job_id)
 
-    async def results(self, caller: str, job_id: str) -> list[ImageResult]:
+    async def results(self, caller: str, job_id: str, *, forget: bool = False) -> list[ImageResult]:
         """The pictures made so far."""
-        return await self._ledger.results(caller, job_id)
+        return await self._ledger.results(caller, job_id, forget=forget)
 
     async def events(self, caller: str, job_id: str) -> AsyncGenerator[JobView]:
         """The job now, then at every change. To be called as a stream."""

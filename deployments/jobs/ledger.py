@@ -29,9 +29,12 @@ class Watch(Protocol):
     """Runs a request."""
 
     def __call__(
-        self, request: GenerationRequest, *, previews: int
+        self, request: GenerationRequest, *, previews: int, patience_s: float
     ) -> AsyncGenerator[Progress | ImageResult]:
-        """What the rows tell, each one's picture last; closing it cancels them."""
+        """What the rows tell, each one's picture last; closing it cancels them.
+
+        Raises Requeue once nobody has had room for a row for `patience_s`.
+        """
 
 
 class Ledger:
@@ -55,30 +58,33 @@ class Ledger:
     ) -> JobView:
         """Takes a job and answers at once; the same id again gives the job that it named first.
 
-        Raises Requeue when `max_jobs` are kept and none of them is over, and TooManyRows when the
+        Raises Requeue when too much is kept of jobs that are not over, and TooManyRows when the
         caller runs as much as it may.
         """
         self._forget()
         if (caller, job_id) in self._jobs:
             return self._job(caller, job_id).view()
-        self._make_room()
-        lease_id = f"job {job_id}"
-        self._quotas.begin(caller, lease_id, len(request.rows), ttl_s=math.inf)
         job = Job(id=job_id, request=request, created=self._clock())
+        self._check_room(job)
+        lease_id = f"job {job_id}"
+        self._quotas.begin(request.caller, lease_id, len(request.rows), ttl_s=math.inf)
+        self._make_room()
         self._jobs[caller, job_id] = job
         # A context of its own: else its log lines would carry the id of this request for ever.
         running = self._run(job, previews)
         job.task = asyncio.get_running_loop().create_task(running, context=contextvars.Context())
-        job.task.add_done_callback(lambda _: self._quotas.end(caller, lease_id))
+        job.task.add_done_callback(lambda _: self._quotas.end(request.caller, lease_id))
         return job.view()
 
     async def get(self, caller: str, job_id: str) -> JobView:
         """The job now. Raises UnknownJob, as all below do for a job that is not this caller's."""
         return self._job(caller, job_id).view()
 
-    async def results(self, caller: str, job_id: str) -> list[ImageResult]:
-        """The pictures made so far, in the order of the rows."""
+    async def results(self, caller: str, job_id: str, *, forget: bool = False) -> list[ImageResult]:
+        """The pictures made so far, in the order of the rows; `forget` when nobody asks again."""
         job = self._job(caller, job_id)
+        if forget:
+            del self._jobs[caller, job_id]
         return [job.results[row.id] for row in job.request.rows if row.id in job.results]
 
     async def events(self, caller: str, job_id: str) -> AsyncGenerator[JobView]:
@@ -132,7 +138,10 @@ class Ledger:
 
     async def _run(self, job: Job, previews: int) -> None:
         try:
-            async with aclosing(self._watch(job.request, previews=previews)) as told:
+            watched = self._watch(
+                job.request, previews=previews, patience_s=self._settings.patience_s
+            )
+            async with aclosing(watched) as told:
                 async for each in told:
                     job.hear(each)
         except asyncio.CancelledError:
@@ -147,24 +156,37 @@ class Ledger:
             job.end("succeeded", self._clock())
         logger.info("job %s %s", job.id, job.state)
 
-    def _make_room(self) -> None:
-        """For one more; what is over goes first."""
-        if len(self._jobs) < self._settings.max_jobs:
-            return
-        over = next((key for key, job in self._jobs.items() if job.over), None)
-        if over is None:
+    def _check_room(self, new: Job) -> None:
+        """Raises Requeue when the jobs that are not over leave none."""
+        pending = [job for job in self._jobs.values() if not job.over]
+        if len(pending) >= self._settings.max_jobs:
             raise Requeue(
-                f"{len(self._jobs)} jobs wait or run; no more are kept", pending_s=FULL_RETRY_S
+                f"{len(pending)} jobs wait or run; no more are kept", pending_s=FULL_RETRY_S
             )
-        del self._jobs[over]
+        input_mb = sum(job.input_bytes for job in [*pending, new]) / 1e6
+        if pending and input_mb > self._settings.max_input_mb:
+            raise Requeue(
+                f"input images of {input_mb:.0f} MB would wait or run; at most "
+                f"{self._settings.max_input_mb:g} MB may",
+                pending_s=FULL_RETRY_S,
+            )
+
+    def _make_room(self) -> None:
+        """For one more; what was over first goes first."""
+        if len(self._jobs) >= self._settings.max_jobs:
+            del self._jobs[self._over()[0]]
 
     def _forget(self) -> None:
-        """Jobs that were over for too long, and the oldest whose pictures take too much."""
+        """Jobs that were over for too long, and the first over whose pictures take too much."""
         latest = self._clock() - self._settings.keep_s
         kept_bytes = sum(job.kept_bytes for job in self._jobs.values() if job.over)
-        for key, job in list(self._jobs.items()):
-            if job.ended is None:
-                continue
-            if job.ended < latest or kept_bytes > self._settings.max_kept_mb * 1e6:
+        for key in self._over():
+            job = self._jobs[key]
+            if (job.ended or 0.0) < latest or kept_bytes > self._settings.max_kept_mb * 1e6:
                 kept_bytes -= job.kept_bytes
                 del self._jobs[key]
+
+    def _over(self) -> list[tuple[str, str]]:
+        """Jobs that are over, in the order in which they ended."""
+        ended = [(job.ended, key) for key, job in self._jobs.items() if job.ended is not None]
+        return [key for _, key in sorted(ended, key=lambda each: each[0])]

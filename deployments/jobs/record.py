@@ -1,7 +1,7 @@
 """One job: what its rows have told so far."""
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from deployments.errors import StepwiseError
 from deployments.requests import GenerationRequest, ImageResult, JobState, JobView, Progress
@@ -30,6 +30,11 @@ class Job:
         return self.ended is not None
 
     @property
+    def input_bytes(self) -> int:
+        """What its input files take, until it is over."""
+        return len(self.request.image or b"") + len(self.request.mask or b"")
+
+    @property
     def kept_bytes(self) -> int:
         """What its pictures take."""
         return sum(len(result.content) for result in self.results.values())
@@ -48,6 +53,7 @@ class Job:
     def end(self, state: JobState, now: float, error: StepwiseError | None = None) -> None:
         """Nothing changes after this."""
         self.state, self.error, self.ended = state, error, now
+        self.request = replace(self.request, image=None, mask=None)  # nobody asks for these
         self._wake()
 
     @property

@@ -18,10 +18,10 @@ from deployments.ingress.automatic1111.options import check_options, encode_opti
 from deployments.ingress.automatic1111.png_info import read_png_info
 from deployments.ingress.automatic1111.progress import encode_progress
 from deployments.ingress.automatic1111.refusals import Endpoint, refusing
-from deployments.ingress.automatic1111.runs import cancel, run
+from deployments.ingress.automatic1111.runs import cancel, owner_of, run
 from deployments.ingress.bodies import MAX_JSON_BYTES, read_body, require_type
 from deployments.ingress.metadata import described
-from deployments.ingress.service import Service, caller
+from deployments.ingress.service import Service
 from deployments.requests import GenerationParams, GenerationRequest, ImageResult, ModelCard
 
 
@@ -79,20 +79,20 @@ class _Automatic1111:
 
     async def interrupt(self, request: Request) -> Response:
         """POST interrupt: ends all of the caller's jobs."""
-        running = await self._jobs.running(caller(request))
-        await cancel(self._jobs, caller(request), [job.id for job in running])
+        running = await self._jobs.running(owner_of(request))
+        await cancel(self._jobs, owner_of(request), [job.id for job in running])
         return json_answer(b"{}")
 
     async def skip(self, request: Request) -> Response:
         """POST skip: ends the caller's oldest job."""
-        running = await self._jobs.running(caller(request))
-        await cancel(self._jobs, caller(request), [job.id for job in running[:1]])
+        running = await self._jobs.running(owner_of(request))
+        await cancel(self._jobs, owner_of(request), [job.id for job in running[:1]])
         return json_answer(b"{}")
 
     async def progress(self, request: Request) -> Response:
         """GET progress"""
         with_image = request.query_params.get("skip_current_image", "").lower() not in _TRUE
-        running = await self._jobs.running(caller(request))
+        running = await self._jobs.running(owner_of(request))
         return json_answer(encode_progress(running, with_image=with_image))
 
     async def options(self, request: Request) -> Response:
@@ -126,11 +126,11 @@ class _Automatic1111:
     async def _run(
         self, request: Request, fields: wire.TextFields, params: GenerationParams, card: ModelCard
     ) -> Response:
-        settled = self._service.settle(request, params, card)
+        settled = await self._service.settle(request, params, card)
         # Not the request's id alone: a client may send the same one for ever, and would get the
         # job that it named first.
         job_id = f"{request.scope['request_id']}.{secrets.token_hex(4)}"
-        state, results = await run(self._jobs, caller(request), job_id, settled)
+        state, results = await run(self._jobs, owner_of(request), job_id, settled)
         interrupted = state == "cancelled"
         return json_answer(
             await run_in_threadpool(self._answer, fields, settled, results, interrupted)

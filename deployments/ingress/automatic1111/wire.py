@@ -13,7 +13,7 @@ import msgspec
 
 from deployments.errors import InvalidRequest
 from deployments.ingress.bodies import decode_json
-from deployments.ingress.hints import listed, shown
+from deployments.ingress.hints import MAX_SHOWN, listed, shown
 from deployments.ingress.inline import inline_file
 from deployments.ingress.resolve import nearest_size
 from deployments.requests import GenerationParams, ModelCard
@@ -29,6 +29,7 @@ DEFAULT_SAMPLER = "Euler"
 MAX_RANDOM_SEED = 2**32 - 1
 """As the web UI draws them: JavaScript clients hold no integer above 2**53."""
 MODEL_SETTING = "sd_model_checkpoint"
+MAX_OVERRIDES_BYTES = 100_000
 
 
 class TextFields(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,7 +48,8 @@ class TextFields(msgspec.Struct, frozen=True, kw_only=True):
     sampler_index: str | None = None
     scheduler: str | None = None
     denoising_strength: float | None = None
-    override_settings: dict[str, Any] | None = None
+    override_settings: msgspec.Raw = msgspec.Raw(b"null")
+    """An object; see `overrides`."""
     send_images: bool | None = None
     # Refused unless they change nothing.
     enable_hr: bool | None = None
@@ -57,7 +59,7 @@ class TextFields(msgspec.Struct, frozen=True, kw_only=True):
     seed_resize_from_w: int | None = None
     seed_resize_from_h: int | None = None
     script_name: str | None = None
-    alwayson_scripts: dict[str, Any] | None = None
+    alwayson_scripts: msgspec.Raw = msgspec.Raw(b"null")
     # Ignored, with a warning where they would do something.
     styles: list[str] | None = None
     save_images: bool | None = None
@@ -72,7 +74,7 @@ class TextFields(msgspec.Struct, frozen=True, kw_only=True):
 class ImageFields(TextFields, frozen=True, kw_only=True):
     """The JSON body of POST img2img; pictures are base64 or data URLs."""
 
-    init_images: list[str] | None = None
+    init_images: tuple[str] | None = None
     mask: str | None = None
     inpainting_mask_invert: int | None = None
     resize_mode: int | None = None
@@ -113,18 +115,32 @@ def decode_image(body: bytes) -> Img2Img:
             "stretched to width and height",
             param="resize_mode",
         )
-    images = fields.init_images or []
-    if len(images) != 1:
-        raise InvalidRequest(
-            f"init_images has {len(images)} pictures; send exactly one", param="init_images"
-        )
+    if fields.init_images is None:
+        raise InvalidRequest("init_images is missing; send one picture", param="init_images")
     mask = inline_file(fields.mask, param="mask") if fields.mask else None
-    return Img2Img(fields, inline_file(images[0], param="init_images"), mask)
+    return Img2Img(fields, inline_file(fields.init_images[0], param="init_images"), mask)
+
+
+def overrides(fields: TextFields) -> dict[str, Any]:
+    """`override_settings`. Decoded apart, since as a part of 60 MB it could become gigabytes."""
+    if len(bytes(fields.override_settings)) > MAX_OVERRIDES_BYTES:
+        raise InvalidRequest(
+            f"override_settings is longer than {MAX_OVERRIDES_BYTES} bytes; send fewer of them",
+            param="override_settings",
+        )
+    found: object = msgspec.json.decode(fields.override_settings)
+    if not isinstance(found, dict | None):
+        raise InvalidRequest(
+            f"override_settings must be an object, got {shown(found)}",
+            param="override_settings",
+            code="invalid_type",
+        )
+    return found or {}
 
 
 def model_of(fields: TextFields) -> str | None:
     """The model that the body names; None for the default one."""
-    model = (fields.override_settings or {}).get(MODEL_SETTING)
+    model = overrides(fields).get(MODEL_SETTING)
     if model is not None and not isinstance(model, str):
         raise InvalidRequest(
             f"override_settings.{MODEL_SETTING} must be a string, got {shown(model)}",
@@ -180,7 +196,7 @@ def ignored(fields: TextFields) -> list[str]:
     ]
     overridden = [
         shown(name)
-        for name, value in (fields.override_settings or {}).items()
+        for name, value in overrides(fields).items()
         if name != MODEL_SETTING and value not in _NEUTRAL_OVERRIDES.get(name, ())
     ]
     if overridden:
@@ -217,6 +233,9 @@ def _refuse_not_offered(fields: TextFields) -> None:
     """What would make another picture, refused before anything is run."""
     for name, off in _NOT_OFFERED.items():
         value = getattr(fields, name)
+        if isinstance(value, msgspec.Raw):
+            value = bytes(memoryview(value)[:MAX_SHOWN]).decode(errors="replace")
+            value = "" if value.replace(" ", "") in ("null", "{}") else value
         # The web UI's own -1 is off too.
         if value and not (isinstance(value, int | float) and value < 0):
             raise InvalidRequest(

@@ -12,10 +12,16 @@ from deployments.ingress.automatic1111.progress import Progress
 from deployments.ingress.automatic1111.refusals import Refusal
 from deployments.ingress.automatic1111.wire import ImageFields, TextFields
 from deployments.ingress.documents.examples import PIXEL, PROMPT, SEED
-from deployments.ingress.documents.operation import Answer, Body, Operation, Parameter
+from deployments.ingress.documents.operation import Answer, Body, Operation, Parameter, opened
 
 GROUP = "AUTOMATIC1111"
 
+_OBJECTS = {
+    "override_settings": dict[str, Any] | None,
+    "alwayson_scripts": dict[str, Any] | None,
+}
+_TEXT, _IMAGE = opened(TextFields, **_OBJECTS), opened(ImageFields, **_OBJECTS)
+_IMAGES = opened(Images, parameters=_TEXT)
 _NOTHING = Annotated[list[Any], Meta(max_length=0)]
 _MAKES = (404, 408, 413, 422, 429, 503)
 _READS = (408, 413, 422)
@@ -67,18 +73,18 @@ OPERATIONS = (
     _post(
         "txt2img",
         "Pictures of a prompt.",
-        Images,
+        _IMAGES,
         notes="`info` of the answer is a string with JSON in it. Unknown fields are ignored; known "
         "ones that would make another picture than is offered are refused.",
-        body=Body(type=TextFields, example={"prompt": PROMPT, "steps": 20, "seed": SEED}),
+        body=Body(type=_TEXT, example={"prompt": PROMPT, "steps": 20, "seed": SEED}),
         refusals=_MAKES,
     ),
     _post(
         "img2img",
         "Pictures of an image and a prompt.",
-        Images,
+        _IMAGES,
         notes="White pixels of the mask are painted anew.",
-        body=Body(type=ImageFields, example={"prompt": PROMPT, "init_images": [PIXEL]}),
+        body=Body(type=_IMAGE, example={"prompt": PROMPT, "init_images": [PIXEL]}),
         refusals=_MAKES,
     ),
     _post("interrupt", "Ends all that the caller's API key runs here.", dict[str, Any]),

@@ -9,9 +9,9 @@ import msgspec
 
 from deployments.ingress.automatic1111.png_info import PngInfoFields
 from deployments.ingress.automatic1111.wire import TextFields
-from deployments.ingress.huggingface import TaskBody
+from deployments.ingress.huggingface import Parameters, TaskBody
 from deployments.ingress.jobs.wire import JobFields
-from deployments.ingress.openai.edits import JsonEditFields
+from deployments.ingress.openai.edits import MAX_IMAGE_CHARS, ImageReference, JsonEditFields
 from deployments.ingress.openai.fields import MAX_PARTIAL_IMAGES, SharedFields
 from deployments.ingress.options import DiffusionOptions
 from deployments.ingress.resolve import MAX_COMPRESSION, MAX_PROMPT_CHARS
@@ -128,6 +128,10 @@ _KNOWN: dict[type[msgspec.Struct], dict[str, Json]] = {
         "images": _said("One image."),
         "mask": _said("Of the image's size; transparent pixels are painted anew."),
     },
+    ImageReference: {
+        "image_url": _said("A data URL, or base64 alone.", maxLength=MAX_IMAGE_CHARS),
+        "file_id": _said("Refused: no files are kept here."),
+    },
     Options: {"prompt": _IMAGES["prompt"]},
     Message: {
         "model": _IMAGES["model"],
@@ -137,6 +141,10 @@ _KNOWN: dict[type[msgspec.Struct], dict[str, Json]] = {
     TaskBody: {
         "inputs": _said("The prompt, or an image in base64."),
         "options": _said("Accepted and ignored."),
+    },
+    Parameters: {
+        "prompt": _said("Of an image.", **_PROMPT),
+        "target_size": _said("Instead of width and height."),
     },
     TextFields: _AUTOMATIC1111,
     PngInfoFields: {"image": _said("A PNG, JPEG or WebP file, as base64 or as a data URL.")},

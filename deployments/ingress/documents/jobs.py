@@ -2,7 +2,8 @@
 
 from deployments.ingress.documents.examples import PIXEL, PROMPT, SEED
 from deployments.ingress.documents.operation import EVENTS, Answer, Body, Operation, Parameter
-from deployments.ingress.jobs.wire import JobAnswer, JobFields, StreamError
+from deployments.ingress.jobs.wire import JobAnswer, JobFields
+from deployments.ingress.sse import StreamError
 
 GROUP = "Jobs"
 

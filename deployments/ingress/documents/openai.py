@@ -1,9 +1,5 @@
 """OpenAI's routes, as the documents tell of them."""
 
-from typing import Annotated
-
-from msgspec import Meta
-
 from deployments.ingress.documents.examples import PIXEL, PROMPT, SEED
 from deployments.ingress.documents.operation import (
     EVENTS,
@@ -18,19 +14,14 @@ from deployments.ingress.documents.operation import (
 )
 from deployments.ingress.openai.answers import ImagesAnswer, ModelEntry, ModelList
 from deployments.ingress.openai.edits import ImageReference, JsonEditFields
-from deployments.ingress.openai.events import Completed, PartialImage, StreamError
+from deployments.ingress.openai.events import Completed, PartialImage
 from deployments.ingress.openai.fields import EditFields, GenerationFields, VariationFields
+from deployments.ingress.sse import StreamError
 
 GROUP = "OpenAI Images"
 REFUSALS = (400, 404, 408, 413, 429, 503)
 
-_ONE_REFERENCE = Annotated[list[ImageReference], Meta(min_length=1, max_length=1)]
-_JSON_EDIT = opened(
-    JsonEditFields,
-    images=_ONE_REFERENCE,
-    mask=ImageReference | None,
-    mask_image=ImageReference | None,
-)
+_JSON_EDIT = opened(JsonEditFields, images=tuple[ImageReference])
 _ENTRY = {"id": "embedded", "created": 1_790_000_000, "object": "model", "owned_by": "stepwise"}
 _IMAGES = Answer(
     says="The pictures, as base64 or by their addresses.",

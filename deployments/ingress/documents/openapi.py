@@ -13,7 +13,7 @@ from deployments.ingress.documents.schemas import FILE, Schemas
 from deployments.ingress.envelope import REQUEST_ID
 from deployments.ingress.failures import MAX_RETRY_S, ErrorBody
 
-NO_KEY, UNEXPECTED = 401, 500
+NO_KEY, FOREIGN_ORIGIN, UNEXPECTED = 401, 403, 500
 RETRY_LATER = (429, 503)
 SECURITY: Json = {
     "bearer": {"type": "http", "scheme": "bearer"},
@@ -102,10 +102,13 @@ class _Writer:
             )
             response["description"] = f"{response['description']} {answer.says}".strip()
             response["content"] |= dict.fromkeys(answer.media_types, self._answer(answer))
-        keyed = () if operation.keyless else (NO_KEY,)
-        for status in sorted((*operation.refusals, *keyed, UNEXPECTED)):
-            told[str(status)] = self._refusal(operation, status)
-        return told
+        around = [] if operation.keyless else [NO_KEY]
+        around += [] if operation.method == "GET" else [FOREIGN_ORIGIN]
+        for status in around:
+            told[str(status)] = self._refusal(ErrorBody, status)
+        for status in (*operation.refusals, UNEXPECTED):
+            told[str(status)] = self._refusal(operation.refusal, status)
+        return dict(sorted(told.items()))
 
     def _answer(self, answer: Answer) -> Json:
         if JSON in answer.media_types:
@@ -115,9 +118,8 @@ class _Writer:
         is_text = answer.media_types[0].startswith("text/")
         return {"schema": {"type": "string"} if is_text else FILE}
 
-    def _refusal(self, operation: Operation, status: int) -> Json:
+    def _refusal(self, shape: type, status: int) -> Json:
         """A reference: refusals of one shape and status are told of once."""
-        shape = ErrorBody if status == NO_KEY else operation.refusal  # keys come before routes
         schema = self.schemas.of(shape)
         name = f"{schema['$ref'].rpartition('/')[2]}.{status}"
         if status == UNEXPECTED:

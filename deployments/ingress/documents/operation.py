@@ -84,15 +84,15 @@ class Operation:
     bodies: tuple[Body, ...] = ()
     answers: tuple[Answer, ...]
     refusals: tuple[int, ...] = ()
-    """The statuses of its errors, but for 401 and 500, which any operation may have."""
+    """The statuses of its errors, but for those of what stands around all routes."""
     refusal: type = ErrorBody
-    """What its errors are encoded as, but for 401."""
+    """What these errors are encoded as."""
     keyless: bool = False
     """Whether it never asks for an API key."""
 
 
 def opened(struct: type[msgspec.Struct], **fields: Any) -> type[msgspec.Struct]:
-    """The struct with these fields, which it keeps undecoded, as what they are decoded as later.
+    """The struct with these fields as what they are checked or decoded as after it.
 
     Those that cannot be None are required.
     """

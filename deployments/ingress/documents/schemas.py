@@ -1,7 +1,7 @@
 """JSON Schemas of what the operations read and answer, from the structs that do it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -22,7 +22,9 @@ class Schemas:
     """Of everything that the operations name; structs are components."""
 
     def __init__(self, operations: Sequence[Operation]) -> None:
-        types = list(dict.fromkeys(_types(operations)))
+        named = list(_types(operations))
+        structs = [struct for type_ in named for struct in _structs_in(type_)]
+        types = list(dict.fromkeys([*named, *structs]))
         schemas, components = msgspec.json.schema_components(
             types, ref_template=REFERENCE + "{name}"
         )
@@ -31,11 +33,10 @@ class Schemas:
         for component in components.values():
             if "description" in component:
                 component["description"] = " ".join(component["description"].split())
-        for type_ in types:
-            if isinstance(type_, type) and issubclass(type_, msgspec.Struct):
-                properties = self.component(type_)["properties"]
-                for name, limits in limits_of(type_).items():
-                    properties[name] |= limits
+        for struct in structs:
+            properties = self.component(struct)["properties"]
+            for name, limits in limits_of(struct).items():
+                properties[name] |= limits
 
     def of(self, type_: Any) -> Json:
         """The schema; of a struct, a reference to it."""
@@ -92,6 +93,16 @@ def _types(operations: Iterable[Operation]) -> Iterator[Any]:
             yield from (body.type, *body.texts.values())
         for answer in each.answers:
             yield from (answer.type, *answer.events.values())
+
+
+def _structs_in(type_: Any) -> Iterator[type[msgspec.Struct]]:
+    """The type itself, if it is a struct, and all others that it is made of."""
+    parts = get_args(type_)
+    if isinstance(type_, type) and issubclass(type_, msgspec.Struct):
+        yield type_
+        parts = tuple(field.type for field in msgspec.structs.fields(type_))
+    for part in parts:
+        yield from _structs_in(part)
 
 
 def _json_text(schema: Json) -> Json:

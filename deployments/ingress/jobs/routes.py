@@ -17,7 +17,7 @@ from deployments.ingress.answers import json_answer
 from deployments.ingress.bodies import read_body, require_type
 from deployments.ingress.jobs import wire
 from deployments.ingress.service import Service, caller
-from deployments.ingress.sse import EventStream, event
+from deployments.ingress.sse import EventStream, error_event, event
 from deployments.requests import JobView
 
 PREVIEWS = 8
@@ -50,7 +50,8 @@ class _Jobs:
         fields, image, mask = await run_in_threadpool(wire.decode_job, body)
         job_id = wire.chosen_id(fields.id, request.headers.get(IDEMPOTENCY_KEY))
         card = self._service.card(fields.model)
-        settled = self._service.settle(request, wire.to_params(fields, image, mask, card), card)
+        params = wire.to_params(fields, image, mask, card)
+        settled = await self._service.settle(request, params, card)
         view = await self._jobs.start(caller(request), job_id, settled, previews=PREVIEWS)
         return json_answer(wire.encode_job(view), status=202)
 
@@ -67,6 +68,8 @@ class _Jobs:
         who, job_id = caller(request), _id(request)
         # An unknown job is a 404; an error in the stream would come after a 200.
         await self._jobs.get(who, job_id)
+        if request.method == "HEAD":
+            return Response(media_type=EventStream.media_type)
         return EventStream(_events(self._jobs.events(who, job_id)))
 
     async def _told(self, request: Request, view: JobView) -> Response:
@@ -87,7 +90,7 @@ async def _events(views: AsyncGenerator[JobView]) -> AsyncGenerator[bytes]:
                 news = replace(view, preview=None) if known == preview else view
                 yield event(name, wire.encode_job(news))
     except StepwiseError as error:
-        yield event("error", wire.encode_error(error))
+        yield error_event(error)
 
 
 def _over(view: JobView) -> bool:

@@ -86,13 +86,6 @@ class JobAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """What it made, once it is over; of a failed or cancelled job what was done by then."""
 
 
-class StreamError(msgspec.Struct, frozen=True, kw_only=True):
-    """The data of the event `error`: the stream broke, whatever became of the job."""
-
-    type: str = "error"
-    error: ErrorDetail
-
-
 _decoder = msgspec.json.Decoder(JobFields)
 
 
@@ -172,11 +165,6 @@ def encode_job(view: JobView, *, results: Sequence[ImageResult] | None = None) -
         data=None if results is None else [_picture(each) for each in results],
     )
     return msgspec.json.encode(answer)
-
-
-def encode_error(error: Exception) -> bytes:
-    """The data of the event `error`."""
-    return msgspec.json.encode(StreamError(error=describe(error)[1]))
 
 
 def _picture(result: ImageResult) -> JobPicture:

@@ -4,7 +4,6 @@ import time
 
 import msgspec
 
-from deployments.ingress.failures import ErrorDetail, describe
 from deployments.ingress.openai.answers import BACKGROUND, Usage, usage_of, warnings_of
 from deployments.ingress.openai.fields import GenerationFields, ImagesCall
 from deployments.ingress.openai.params import level
@@ -40,13 +39,6 @@ class Completed(ImageEvent, frozen=True, kw_only=True, omit_defaults=True):
     warnings: list[str] = []
 
 
-class StreamError(msgspec.Struct, frozen=True, kw_only=True):
-    """Why a stream ends before its pictures are done."""
-
-    type: str = "error"
-    error: ErrorDetail
-
-
 def partial_event(call: ImagesCall, row: Row, content: bytes, *, index: int) -> bytes:
     """The event of a preview, in the row's size and format."""
     told = PartialImage(
@@ -77,12 +69,6 @@ def completed_event(call: ImagesCall, settled: GenerationRequest, result: ImageR
         warnings=warnings_of(call, [result]),
     )
     return event(told.type, msgspec.json.encode(told))
-
-
-def error_event(error: Exception) -> bytes:
-    """The last event of a stream that failed."""
-    _, detail = describe(error)
-    return event("error", msgspec.json.encode(StreamError(error=detail)))
 
 
 def _kind(call: ImagesCall) -> str:

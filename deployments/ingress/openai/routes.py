@@ -81,7 +81,7 @@ class _OpenAI:
         if picture:
             _refuse_stream(call, accept)
             params = as_picture(params, accept, call.fields.output_format)
-        settled = self._service.settle(request, params, card)
+        settled = await self._service.settle(request, params, card)
         if call.stream:
             return await self._stream(request, call, settled)
         created = int(time.time())

@@ -8,9 +8,10 @@ from contextlib import aclosing
 from starlette.concurrency import run_in_threadpool
 
 from deployments.errors import StepwiseError
-from deployments.ingress.openai.events import completed_event, error_event, partial_event
+from deployments.ingress.openai.events import completed_event, partial_event
 from deployments.ingress.openai.fields import ImagesCall
 from deployments.ingress.previews import enlarged
+from deployments.ingress.sse import error_event
 from deployments.requests import GenerationRequest, ImageResult, Progress
 
 log = logging.getLogger(__name__)

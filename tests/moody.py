@@ -1,0 +1,63 @@
+"""Deployments for test_dispatch.py: in a module of their own, which a replica can import."""
+
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from typing import Any
+
+from ray.serve.handle import DeploymentHandle
+
+from deployments.dispatch import Dispatcher
+from deployments.requests import GenerationRequest, ImageResult, Progress, Row
+from tests.driving import make_row
+
+REQUEST = GenerationRequest(rows=(replace(make_row(), model="moody"),))
+
+
+def painted(row: Row) -> ImageResult:
+    return ImageResult(
+        row_id=row.id, content=b"png", output_format="png", width=64, height=64, seed=row.seed,
+        model_calls=1, queue_wait_s=0.0, run_s=0.0,
+    )  # fmt: skip
+
+
+class Moody:
+    """Raises what it is told to, in turn, and then paints."""
+
+    def __init__(self) -> None:
+        self.errors: list[Exception] = []
+        self.offers = 0
+
+    def expect(self, errors: list[Exception]) -> None:
+        self.errors, self.offers = errors, 0
+
+    def offered(self) -> int:
+        return self.offers
+
+    def generate(self, row: Row, prepared: Any) -> ImageResult:
+        self.offers += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return painted(row)
+
+    async def generate_with_progress(
+        self, row: Row, prepared: Any, *, previews: int
+    ) -> AsyncGenerator[Progress | ImageResult]:
+        yield self.generate(row, prepared)
+
+
+class Asks:
+    """A dispatcher where it lives: inside of a replica."""
+
+    def __init__(self, moody: DeploymentHandle[Any]) -> None:
+        self.moody = moody
+        self.dispatcher = Dispatcher({"moody": moody}, moody)
+
+    async def offers(self, errors: list[Exception], patience_s: float | None) -> int:
+        await self.moody.expect.remote(errors)
+        if patience_s is None:
+            await self.dispatcher.generate(REQUEST)
+        else:
+            told = self.dispatcher.watch(REQUEST, previews=0, patience_s=patience_s)
+            assert [each async for each in told] == [painted(REQUEST.rows[0])]
+        offered: int = await self.moody.offered.remote()
+        return offered
