@@ -23,6 +23,7 @@ from deployments.ingress.resolve import resolve
 from deployments.ingress.routes import build_app
 from deployments.ingress.settings import IngressSettings
 from deployments.logs import log_through_serve
+from deployments.memory import return_large_blocks
 from deployments.requests import (
     GenerationParams,
     GenerationRequest,
@@ -52,6 +53,7 @@ class Ingress:
         jobs: DeploymentHandle[Any],
     ) -> None:
         log_through_serve()
+        return_large_blocks()
         self._settings = settings
         self._models = models
         self._dispatcher = Dispatcher(models, imaging)
