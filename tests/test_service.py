@@ -184,6 +184,23 @@ def test_a_client_that_goes_away_frees_its_lanes(service: Service) -> None:
     assert service.stats().finished == before.finished
 
 
+def test_a_stream_shows_early_and_ends_with_its_reader(service: Service) -> None:
+    before = service.stats()
+    body = {"prompt": PROMPT, "stream": True, "partial_images": 3, "num_inference_steps": 120}
+    with (
+        service.client() as client,
+        client.stream("POST", "/v1/images/generations", json=body) as answer,
+    ):
+        events = (line for line in answer.iter_lines() if line.startswith("event: "))
+        assert next(events) == "event: image_generation.partial_image"
+        shown = service.stats()
+    assert shown.row_steps - before.row_steps < 60, "the first partial came after half of the run"
+    until(lambda: service.stats().cancelled == before.cancelled + 1)
+    after = service.stats()
+    assert (after.running, after.finished) == (0, before.finished)
+    assert after.row_steps - before.row_steps < 120
+
+
 def until(condition: Callable[[], bool]) -> None:
     """Asks again and again; each question takes a round trip of some milliseconds."""
     assert any(condition() for _ in range(5000)), "it did not come to that"
