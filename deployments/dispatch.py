@@ -5,7 +5,6 @@ full or lost replica gave back is offered again; Ray's errors become ours.
 """
 
 import asyncio
-import itertools
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import suppress
 from typing import Any
@@ -30,8 +29,6 @@ REJECTED_RETRY_S = 1.0
 LOST_PAUSE_S, MAX_PAUSE_S = 2.0, 30.0
 """Between two offers of a row that can wait: Serve needs two seconds to replace a replica, and room
 may come before all that waits is done."""
-AGAIN = (Requeue, ReplicaLost)
-"""Errors after which another replica may make the row."""
 
 
 class Dispatcher:
@@ -84,45 +81,58 @@ class Dispatcher:
             prepared.cancel()
 
     async def _picture(self, row: Row, prepared: "_Prepared") -> ImageResult:
-        for offer in range(1, OFFERS + 1):
-            call = self._models[row.model].generate.remote(row, prepared.of(offer))
+        offers = _Offers()
+        while True:
+            call = self._models[row.model].generate.remote(row, prepared.of(offers))
             try:
                 picture: ImageResult = await call
                 return picture
             except (RayError, RayServeException) as error:
-                ours = translated(error)
-                if offer == OFFERS or not isinstance(ours, AGAIN):
-                    raise ours from error
+                await offers.refused(error)
             except asyncio.CancelledError:
                 cancel(call)
                 raise
-        raise AssertionError("the last offer returns or raises")
 
     async def _watched(
         self, row: Row, prepared: "_Prepared", previews: int, give_up: float
     ) -> AsyncIterator[Progress | ImageResult]:
-        loop = asyncio.get_running_loop()
-        model = self._models[row.model].options(stream=True)
-        for offer in itertools.count(1):
+        offers, model = _Offers(give_up), self._models[row.model].options(stream=True)
+        while True:
             call: Any = model.generate_with_progress.remote(
-                row, prepared.of(offer), previews=previews
+                row, prepared.of(offers), previews=previews
             )
             try:
                 async for item in call:
                     yield item
                 return
             except (RayError, RayServeException) as error:
-                ours = translated(error)
-                if not isinstance(ours, AGAIN):
-                    raise ours from error
-                if offer >= OFFERS:
-                    pause_s = _pause_s(ours)
-                    if loop.time() + pause_s > give_up:
-                        raise ours from error
-                    await asyncio.sleep(pause_s)
+                await offers.refused(error)
             except (asyncio.CancelledError, GeneratorExit):
                 cancel(call)
                 raise
+
+
+class _Offers:
+    """Of one row to replicas that may have no room for it, or be lost."""
+
+    def __init__(self, give_up: float = 0.0) -> None:
+        """After `OFFERS` of them the next ones come in the loop's time before `give_up`, if any."""
+        self.made = 0
+        self._give_up = give_up
+
+    async def refused(self, error: Exception) -> None:
+        """Returns when the row may be offered once more; else raises the error as ours."""
+        self.made += 1
+        ours = translated(error)
+        if not isinstance(ours, Requeue | ReplicaLost):
+            raise ours from error
+        if self.made < OFFERS:
+            return
+        pending_s = ours.pending_s if isinstance(ours, Requeue) else LOST_PAUSE_S
+        pause_s = min(max(pending_s, REJECTED_RETRY_S), MAX_PAUSE_S)
+        if asyncio.get_running_loop().time() + pause_s > self._give_up:
+            raise ours from error
+        await asyncio.sleep(pause_s)
 
 
 class _Prepared:
@@ -133,19 +143,17 @@ class _Prepared:
 
     def __init__(self, imaging: DeploymentHandle[Any], request: GenerationRequest) -> None:
         self._imaging, self._request = imaging, request
-        self._calls: list[Any] = [self._begun()]
+        self._call = self._begun()
 
-    def of(self, offer: int) -> Any:
-        """For the first offer of a row; later ones get a call of their own, since what was lost
-        may have been imaging's replica."""
-        if offer > 1:
-            self._calls.append(self._begun())
-        return self._calls[-1]
+    def of(self, offers: _Offers) -> Any:
+        """The call, begun anew for a row that was refused: lost may have been imaging's replica."""
+        if offers.made:
+            self._call = self._begun()
+        return self._call
 
     def cancel(self) -> None:
         """Nobody needs it any more."""
-        for call in self._calls:
-            cancel(call)
+        cancel(self._call)
 
     def _begun(self) -> Any:
         request = self._request
@@ -169,12 +177,6 @@ def translated(error: Exception) -> Exception:
         case DeploymentUnavailableError():
             return ModelNotReady("the model failed to start; see the service's log")
     return error
-
-
-def _pause_s(error: Exception) -> float:
-    """Until a row is offered once more to replicas that had no room for it."""
-    pending_s = error.pending_s if isinstance(error, Requeue) else LOST_PAUSE_S
-    return min(max(pending_s, REJECTED_RETRY_S), MAX_PAUSE_S)
 
 
 async def _into(

@@ -56,6 +56,21 @@ def make_prepared(seed: int, *, masked: bool = False) -> PreparedImage:
     )
 
 
+def make_result(row_id: str, content: bytes = b"png") -> ImageResult:
+    """The answer to a row, for what knows nothing of pictures."""
+    return ImageResult(
+        row_id=row_id,
+        content=content,
+        output_format="png",
+        width=64,
+        height=64,
+        seed=1,
+        model_calls=6,
+        queue_wait_s=0.0,
+        run_s=1.0,
+    )
+
+
 def make_curve(lanes: Sequence[int]) -> CapacityCurve:
     """A lane of a full batch costs 10 ms, and fewer lanes are no faster."""
     return CapacityCurve(

@@ -8,16 +8,9 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.dispatch import Dispatcher
 from deployments.requests import GenerationRequest, ImageResult, Progress, Row
-from tests.driving import make_row
+from tests.driving import make_result, make_row
 
 REQUEST = GenerationRequest(rows=(replace(make_row(), model="moody"),))
-
-
-def painted(row: Row) -> ImageResult:
-    return ImageResult(
-        row_id=row.id, content=b"png", output_format="png", width=64, height=64, seed=row.seed,
-        model_calls=1, queue_wait_s=0.0, run_s=0.0,
-    )  # fmt: skip
 
 
 class Moody:
@@ -37,7 +30,7 @@ class Moody:
         self.offers += 1
         if self.errors:
             raise self.errors.pop(0)
-        return painted(row)
+        return make_result(row.id)
 
     async def generate_with_progress(
         self, row: Row, prepared: Any, *, previews: int
@@ -58,6 +51,6 @@ class Asks:
             await self.dispatcher.generate(REQUEST)
         else:
             told = self.dispatcher.watch(REQUEST, previews=0, patience_s=patience_s)
-            assert [each async for each in told] == [painted(REQUEST.rows[0])]
+            assert [each async for each in told] == [make_result(REQUEST.rows[0].id)]
         offered: int = await self.moody.offered.remote()
         return offered

@@ -1,7 +1,5 @@
 """A running service for tests: real Ray Serve on this machine, on a free port."""
 
-import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import ray
-import yaml
 from ray import serve
 from ray.serve.handle import DeploymentHandle
+from server.serving import local_args, running_serve
 
 from deployments.diffusion.stats import EngineStats
 from serve_app.app import build
@@ -42,35 +39,6 @@ class Service:
 @contextmanager
 def running_service() -> Iterator[Service]:
     """configs/local.yaml, with short grace times so that it ends quickly."""
-    os.environ["RAY_AUTH_MODE"] = "disabled"  # else Ray writes a token into the home folder
-    port = free_port()
-    ray.init(
-        address="local",
-        num_cpus=8,
-        num_gpus=1,  # logical: a fraction of a GPU can be asked for on a machine without one
-        include_dashboard=False,
-        log_to_driver=False,
-        object_store_memory=200_000_000,
-    )
-    serve.start(proxy_location="HeadOnly", http_options={"host": "127.0.0.1", "port": port})
-    serve.run(build(local_args()), name=APP, route_prefix="/")
-    try:
+    with running_serve() as port:
+        serve.run(build(local_args()), name=APP, route_prefix="/")
         yield Service(f"http://127.0.0.1:{port}")
-    finally:
-        serve.shutdown()
-        ray.shutdown()
-
-
-def local_args() -> dict[str, Any]:
-    config = yaml.safe_load((ROOT / "configs" / "local.yaml").read_text())
-    args: dict[str, Any] = config["applications"][0]["args"]
-    for section in (*args["models"], args["imaging"], args["ingress"]):
-        section["deployment"]["graceful_shutdown_wait_loop_s"] = 0.1
-    return args
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

@@ -12,8 +12,9 @@ from pathlib import Path
 import psutil
 import pytest
 from PIL import Image
+from server.child import free_port
 
-from tests.service import ROOT, free_port
+from tests.service import ROOT
 
 README = (ROOT / "README.md").read_text()
 ENVIRONMENT = {**os.environ, "RAY_AUTH_MODE": "disabled"}

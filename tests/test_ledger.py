@@ -11,7 +11,7 @@ from deployments.errors import GenerationFailed, Requeue, UnknownJob
 from deployments.jobs.ledger import Ledger
 from deployments.jobs.settings import JobsSettings
 from deployments.requests import GenerationRequest, ImageResult, JobView, Progress
-from tests.driving import make_row
+from tests.driving import make_result, make_row
 
 
 def request(rows: int = 1) -> GenerationRequest:
@@ -27,20 +27,6 @@ def progress(row_id: str, call: int, *, waits: bool = False) -> Progress:
         queue_position=2 if waits else 0,
         eta_s=6.0 - call,
         preview=b"jpeg" if call == 3 else None,
-    )
-
-
-def picture(row_id: str, content: bytes = b"png") -> ImageResult:
-    return ImageResult(
-        row_id=row_id,
-        content=content,
-        output_format="png",
-        width=64,
-        height=64,
-        seed=1,
-        model_calls=6,
-        queue_wait_s=0.0,
-        run_s=1.0,
     )
 
 
@@ -100,8 +86,8 @@ async def test_a_job_is_told_step_by_step_and_keeps_its_pictures() -> None:
     for told in (
         progress("row-0", 0, waits=True),
         progress("row-0", 3),
-        picture("row-0"),
-        picture("row-1"),
+        make_result("row-0"),
+        make_result("row-1"),
     ):
         models.says.put_nowait(told)
     views = [view async for view in jobs.events("ann", "a")]
@@ -136,7 +122,7 @@ async def test_the_same_id_runs_once() -> None:
     await jobs.start("ann", "a", request(3), previews=0)
     await jobs.start("bob", "a", request(), previews=0)
     for _ in range(2):
-        models.says.put_nowait(picture("row-0"))
+        models.says.put_nowait(make_result("row-0"))
     assert (await until(jobs, "succeeded")).images == 1
     assert models.started == 2, "once for each caller"
 
@@ -157,7 +143,7 @@ async def test_cancelling_closes_the_watch_and_keeps_what_is_done() -> None:
     models = Models()
     jobs = ledger(models)
     await jobs.start("ann", "a", request(2), previews=0)
-    models.says.put_nowait(picture("row-0"))
+    models.says.put_nowait(make_result("row-0"))
     await until(jobs, "running")
     assert (await jobs.cancel("ann", "a")).state == "cancelled"
     assert models.closed == 1
@@ -187,14 +173,14 @@ async def test_what_is_kept_is_bounded() -> None:
     await jobs.start("ann", "b", request(), previews=0)
     with pytest.raises(Requeue, match="2 jobs wait or run"):
         await jobs.start("ann", "c", request(), previews=0)
-    models.says.put_nowait(picture("row-0", bytes(700)))
+    models.says.put_nowait(make_result("row-0", bytes(700)))
     await until(jobs, "succeeded")
     await jobs.start("ann", "c", request(), previews=0)
     with pytest.raises(UnknownJob):
         await jobs.get("ann", "a")
     watched = [asyncio.create_task(until(jobs, "succeeded", job_id)) for job_id in "bc"]
     for _ in watched:
-        models.says.put_nowait(picture("row-0", bytes(700)))
+        models.says.put_nowait(make_result("row-0", bytes(700)))
     await asyncio.gather(*watched)
     with pytest.raises(UnknownJob):
         await jobs.get("ann", "b")
@@ -213,7 +199,7 @@ async def test_what_ended_first_is_forgotten_first() -> None:
     ) -> AsyncGenerator[Progress | ImageResult]:
         if len(request.rows) == 2:
             await released.wait()
-        yield picture("row-0", bytes(700))
+        yield make_result("row-0", bytes(700))
 
     times = iter(range(1000, 2000))
     jobs = Ledger(watch, JobsSettings(max_kept_mb=0.001), clock=lambda: float(next(times)))
@@ -249,7 +235,7 @@ async def test_results_that_nobody_asks_for_again_are_forgotten() -> None:
     models = Models()
     jobs = ledger(models)
     await jobs.start("ann", "a", request(), previews=0)
-    models.says.put_nowait(picture("row-0"))
+    models.says.put_nowait(make_result("row-0"))
     await until(jobs, "succeeded")
     assert len(await jobs.results("ann", "a", forget=True)) == 1
     with pytest.raises(UnknownJob):

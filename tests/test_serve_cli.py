@@ -12,8 +12,9 @@ from tempfile import TemporaryDirectory
 import httpx
 import psutil
 import pytest
+from server.child import free_port
 
-from tests.service import ROOT, free_port
+from tests.service import ROOT
 
 BIN = ROOT / ".venv" / "bin"
 ENVIRONMENT = {**os.environ, "RAY_AUTH_MODE": "disabled"}

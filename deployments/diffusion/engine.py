@@ -259,8 +259,8 @@ class Engine:
 
     def _decode(self) -> None:
         """All of the finished, or those whose turn it is and that the next step can wait for."""
-        at_most = self._affordable(self._curve.decode_s)
         while due := self._decodes_due():
+            at_most = self._affordable(self._curve.decode_s)
             decoded, outcome = self._finisher.decode(due, at_most)
             self._fail(outcome)
             self._count(finished=decoded - len(outcome.faults))
@@ -269,6 +269,8 @@ class Engine:
 
     def _decodes_due(self) -> list[Run]:
         finished = [member.run for member in self._finisher.members]
+        if not finished:  # as after most steps
+            return []
         return decodes_due(finished, self._running(), self._ageing_calls_per_s)
 
     def _affordable(self, each_s: float) -> int:

@@ -10,7 +10,8 @@ import msgspec
 
 from deployments.errors import InvalidRequest
 from deployments.ingress.hints import shown
-from deployments.requests import GenerationParams, Priority
+from deployments.ingress.sizes import wanted_size
+from deployments.requests import GenerationParams, OutputFormat, Priority
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
@@ -52,6 +53,18 @@ class DiffusionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     sampler_name: str | None = None
 
 
+class PictureOptions(DiffusionOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Those of requests that are answered with JSON about pictures."""
+
+    model: str | None = None
+    n: int | None = None
+    size: str | None = None
+    output_format: OutputFormat | None = None
+    output_compression: int | None = None
+    user: str | None = None
+    """Accepted for OpenAI's sake; no picture depends on it."""
+
+
 def canonical(fields: StructT) -> StructT:
     """The fields with every alias moved to our name for it.
 
@@ -79,6 +92,23 @@ def applied(options: DiffusionOptions, params: GenerationParams) -> GenerationPa
     """The params with what the options, by our names, say; what they leave out stays."""
     given = {name: getattr(options, name) for name in _CANONICAL}
     return replace(params, **{name: value for name, value in given.items() if value is not None})
+
+
+def picture_params(options: PictureOptions, params: GenerationParams) -> GenerationParams:
+    """The params with what the options say."""
+    width, height = wanted_size(options.size, options.width, options.height)
+    compression = options.output_compression
+    return applied(
+        options,
+        replace(
+            params,
+            n=1 if options.n is None else options.n,
+            width=width,
+            height=height,
+            output_format=options.output_format or "png",
+            output_compression=100 if compression is None else compression,
+        ),
+    )
 
 
 _CANONICAL = [name for name in DiffusionOptions.__struct_fields__ if name not in ALIASES]

@@ -63,7 +63,7 @@ class Ledger:
         """
         self._forget()
         if (caller, job_id) in self._jobs:
-            return self._job(caller, job_id).view()
+            return self._jobs[caller, job_id].view()
         job = Job(id=job_id, request=request, created=self._clock())
         self._check_room(job)
         lease_id = f"job {job_id}"
@@ -127,14 +127,14 @@ class Ledger:
         self._quotas.end(caller, lease_id)
 
     def _job(self, caller: str, job_id: str) -> Job:
-        self._forget()
-        if (caller, job_id) not in self._jobs:
+        job = self._jobs.get((caller, job_id))
+        if job is None or self._is_old(job):
             raise UnknownJob(
                 f"job {job_id!r} is not known: it was never started, belongs to another key, or "
                 f"was over for more than {self._settings.keep_s:g} s",
                 param="id",
             )
-        return self._jobs[caller, job_id]
+        return job
 
     async def _run(self, job: Job, previews: int) -> None:
         try:
@@ -155,6 +155,7 @@ class Ledger:
         else:
             job.end("succeeded", self._clock())
         logger.info("job %s %s", job.id, job.state)
+        self._forget()
 
     def _check_room(self, new: Job) -> None:
         """Raises Requeue when the jobs that are not over leave none."""
@@ -178,13 +179,15 @@ class Ledger:
 
     def _forget(self) -> None:
         """Jobs that were over for too long, and the first over whose pictures take too much."""
-        latest = self._clock() - self._settings.keep_s
         kept_bytes = sum(job.kept_bytes for job in self._jobs.values() if job.over)
         for key in self._over():
             job = self._jobs[key]
-            if (job.ended or 0.0) < latest or kept_bytes > self._settings.max_kept_mb * 1e6:
+            if self._is_old(job) or kept_bytes > self._settings.max_kept_mb * 1e6:
                 kept_bytes -= job.kept_bytes
                 del self._jobs[key]
+
+    def _is_old(self, job: Job) -> bool:
+        return job.ended is not None and job.ended < self._clock() - self._settings.keep_s
 
     def _over(self) -> list[tuple[str, str]]:
         """Jobs that are over, in the order in which they ended."""

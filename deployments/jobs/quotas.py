@@ -36,6 +36,11 @@ class _Account:
     """How long its last lease was held."""
     leases: dict[str, _Lease] = field(default_factory=dict)
 
+    @property
+    def in_flight(self) -> int:
+        """The rows that its leases hold."""
+        return sum(lease.rows for lease in self.leases.values())
+
 
 class Quotas:
     """Counts rows by caller; 0 sets no limit.
@@ -76,7 +81,7 @@ class Quotas:
 
     def in_flight(self, caller: str) -> int:
         """The rows that the caller's leases hold."""
-        return sum(lease.rows for lease in self._account(caller).leases.values())
+        return self._account(caller).in_flight
 
     def _account(self, caller: str) -> _Account:
         """The caller's, without what has expired."""
@@ -88,7 +93,7 @@ class Quotas:
         return account
 
     def _refuse_in_flight(self, caller: str, account: _Account, rows: int, now: float) -> None:
-        in_flight = sum(lease.rows for lease in account.leases.values())
+        in_flight = account.in_flight
         if not self._max_rows or in_flight + rows <= self._max_rows:
             return
         oldest = min((lease.begun for lease in account.leases.values()), default=now)

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from rounding import rounded
 
 from .bars import bars
 from .curves import Curves
@@ -47,8 +48,8 @@ def report(
         "bars": [msgspec.to_builtins(bar) | {"met": bar.met} for bar in found],
         "about": dict(about),
     }
-    rounded: dict[str, Any] = _rounded(everything)
-    return rounded
+    five_digits: dict[str, Any] = rounded(everything)
+    return five_digits
 
 
 def pooled(records: Mapping[Run, Record], kind: Kind) -> dict[str, dict[str, Record]]:
@@ -87,11 +88,3 @@ def _by_load(records: Mapping[Run, Record], kind: Kind) -> dict[str, dict[str, d
 
 def _is(run: Run, kind: Kind, system: str) -> bool:
     return run.kind == kind and run.system == system
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _rounded(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_rounded(inner) for inner in value]
-    return float(f"{value:.5g}") if isinstance(value, float) else value

@@ -10,6 +10,7 @@ from typing import Self
 import msgspec
 import numpy as np
 import torch
+from likeness import is_other_picture
 from numpy.typing import NDArray
 
 from deployments.diffusion.families.stable_diffusion import StableDiffusion
@@ -29,9 +30,6 @@ FIRST_COME = 1e6
 """Model calls that a second of waiting is worth: more than any row has."""
 
 POOL_THREADS = 8
-
-WRONG_LEVELS = 4.0
-"""Mean difference, of 255, from which a picture is another one. Rounding moves it by 0.1."""
 
 
 class Rig:
@@ -107,9 +105,8 @@ class Rig:
         """Whether this PNG is another picture than the job's own."""
         if job.row.id not in self._references:
             self._references[job.row.id] = self.bare(job)
-        expected = self._references[job.row.id].astype(np.int16)
         found = decode(content, param="picture", max_megapixels=32)
-        return bool(np.abs(found - expected).mean() > WRONG_LEVELS)
+        return is_other_picture(found, self._references[job.row.id])
 
     def _loaded(self, compile_mode: str | None) -> Pipeline:
         dtype = getattr(torch, self._settings.dtype)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from rounding import rounded
 
 from .bars import bars
 from .figures import DecodeFigures, HttpFigures, SaturatedFigures
@@ -36,18 +37,10 @@ def report(found: Found) -> dict[str, Any]:
         for bar in bars(found.http.get(1, {}), found.saturated, found.decode)
     ]
     everything["about"] = found.about
-    rounded: dict[str, Any] = _rounded(msgspec.to_builtins(everything))
-    return rounded
+    five_digits: dict[str, Any] = rounded(msgspec.to_builtins(everything))
+    return five_digits
 
 
 def _healthz(saturated: Mapping[str, SaturatedFigures]) -> dict[str, float]:
     p99_ms = {name: each.healthz_p99_ms for name, each in saturated.items()}
     return {**p99_ms, "def_wrong_pictures": saturated["def"].wrong_pictures}
-
-
-def _rounded(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _rounded(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [_rounded(inner) for inner in value]
-    return float(f"{value:.5g}") if isinstance(value, float) else value

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import msgspec
-import numpy as np
+from likeness import is_other_picture
 from ray import serve
 
 from deployments.imaging.codecs import decode
@@ -29,8 +29,6 @@ PROMPTS = (
     "a yellow tree on snowy hills at night",
     "a purple tower on sand at day",
 )
-WRONG_LEVELS = 4.0
-"""Mean difference, of 255, from which a picture is another one. Rounding moves it by 0.1."""
 
 
 class Effort(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,11 +88,8 @@ def _wish(port: int, number: int) -> Target:
 
 
 def _differ(right: bytes, found: bytes) -> bool:
-    one, other = (
-        decode(content, param="picture", max_megapixels=32).astype(np.int16)
-        for content in (right, found)
-    )
-    return bool(np.abs(one - other).mean() > WRONG_LEVELS)
+    one, other = (decode(content, param="picture", max_megapixels=32) for content in (right, found))
+    return is_other_picture(other, one)
 
 
 @contextmanager

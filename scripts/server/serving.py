@@ -25,7 +25,8 @@ def running_serve() -> Iterator[int]:
     port = free_port()
     ray.init(
         address="local",
-        num_cpus=8,  # logical; the replicas of all apps fit
+        num_cpus=8,  # logical, as is the GPU: the replicas of all apps fit
+        num_gpus=1,
         include_dashboard=False,
         log_to_driver=False,
         object_store_memory=200_000_000,

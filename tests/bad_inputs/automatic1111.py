@@ -3,33 +3,18 @@
 import json
 from typing import Any
 
-from tests.bad_inputs.case import BASE64, BOMB, DEEP, GOOD, JSON, LONG, MULTIPART, BadInput
+from tests.bad_inputs.case import BASE64, BOMB, DEEP, GOOD, JSON, LONG, MULTIPART, BadInput, whole
 
 TXT2IMG, IMG2IMG, PNG_INFO = "/sdapi/v1/txt2img", "/sdapi/v1/img2img", "/sdapi/v1/png-info"
 REQUEST, PICTURE_ERROR = "InvalidRequest", "InvalidImage"
 
 
 def sent(
-    name: str,
-    path: str,
-    content: bytes,
-    says: str,
-    *,
-    code: str = REQUEST,
-    status: int = 422,
-    content_type: str | None = JSON,
+    name: str, path: str, content: bytes, says: str, *, code: str = REQUEST, **more: Any
 ) -> BadInput:
     """A body as it stands."""
-    return BadInput(
-        name=name,
-        path=path,
-        content=content,
-        content_type=content_type,
-        code=code,
-        says=says,
-        status=status,
-        shape="automatic1111",
-    )
+    refused = {"status": 422, "shape": "automatic1111", **more}
+    return whole(name, path, content, code, says, **refused)
 
 
 def text(

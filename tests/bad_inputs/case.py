@@ -132,59 +132,59 @@ GOOD = form(*BASE)
 LONG = "x" * 32_001
 
 
-def generation(
-    name: str, param: str | None, code: str, says: str = "", status: int = 400, **fields: Any
-) -> BadInput:
-    """A generation whose JSON is well formed but for `fields`."""
-    return BadInput(
-        name=name,
-        path=GENERATIONS,
-        content=json.dumps({"prompt": "a red house", **fields}).encode(),
-        content_type=JSON,
-        param=param,
-        code=code,
-        says=says,
-        status=status,
-    )
-
-
-def raw(
+def whole(
     name: str,
+    path: str,
     content: bytes,
     code: str,
     says: str,
     *,
-    param: str | None = None,
     content_type: str | None = JSON,
+    **more: Any,
 ) -> BadInput:
-    """A generation whose body is sent as it stands."""
+    """A body as it stands."""
     return BadInput(
         name=name,
-        path=GENERATIONS,
+        path=path,
         content=content,
         content_type=content_type,
-        param=param,
         code=code,
         says=says,
+        **more,
     )
 
 
-def edit(
+def generation(
+    name: str, param: str | None, code: str, says: str = "", status: int = 400, **fields: Any
+) -> BadInput:
+    """A generation whose JSON is well formed but for `fields`."""
+    content = json.dumps({"prompt": "a red house", **fields}).encode()
+    return whole(name, GENERATIONS, content, code, says, param=param, status=status)
+
+
+def raw(name: str, content: bytes, code: str, says: str, **more: Any) -> BadInput:
+    """A generation whose body is sent as it stands."""
+    return whole(name, GENERATIONS, content, code, says, **more)
+
+
+def posted(
     name: str,
+    path: str,
     param: str | None,
     code: str,
     says: str,
     *parts: bytes,
     content: bytes | None = None,
     content_type: str | None = MULTIPART,
+    **more: Any,
 ) -> BadInput:
-    """An edit of these parts, or of `content` as it stands."""
-    return BadInput(
-        name=name,
-        path=EDITS,
-        content=form(*parts) if content is None else content,
-        content_type=content_type,
-        param=param,
-        code=code,
-        says=says,
-    )
+    """A form of these parts, or `content` as it stands."""
+    content = form(*parts) if content is None else content
+    return whole(name, path, content, code, says, param=param, content_type=content_type, **more)
+
+
+def edit(
+    name: str, param: str | None, code: str, says: str, *parts: bytes, **more: Any
+) -> BadInput:
+    """An edit of these parts."""
+    return posted(name, EDITS, param, code, says, *parts, **more)

@@ -1,6 +1,7 @@
 """Requests of Hugging Face's clients that must be refused, in the shape that they read."""
 
 import json
+from typing import Any
 
 from tests.bad_inputs.case import (
     BAD_JSON,
@@ -21,32 +22,17 @@ from tests.bad_inputs.case import (
     WRONG_KIND,
     BadInput,
     png_header,
+    whole,
 )
 
 URL = "/hf/models/{model}"
 
 
 def sent(
-    name: str,
-    content: bytes,
-    code: str,
-    says: str,
-    *,
-    path: str = URL,
-    status: int = 400,
-    content_type: str | None = JSON,
+    name: str, content: bytes, code: str, says: str, *, path: str = URL, **more: Any
 ) -> BadInput:
     """A body as it stands."""
-    return BadInput(
-        name=name,
-        path=path,
-        content=content,
-        content_type=content_type,
-        code=code,
-        says=says,
-        status=status,
-        shape="huggingface",
-    )
+    return whole(name, path, content, code, says, shape="huggingface", **more)
 
 
 def task(

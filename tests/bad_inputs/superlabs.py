@@ -10,7 +10,6 @@ from tests.bad_inputs.case import (
     DEEP,
     JSON,
     MISSING,
-    MULTIPART,
     NOT_AN_IMAGE,
     PICTURE,
     TOO_LARGE,
@@ -22,6 +21,7 @@ from tests.bad_inputs.case import (
     form,
     part,
     png_header,
+    posted,
 )
 
 TXT2IMG, IMG2IMG = "/superlabs_diffusion/v1/txt2img", "/superlabs_diffusion/v1/img2img"
@@ -41,21 +41,10 @@ def sent(
     says: str,
     *parts: bytes,
     path: str = TXT2IMG,
-    status: int = 400,
-    content: bytes | None = None,
-    content_type: str | None = MULTIPART,
+    **more: Any,
 ) -> BadInput:
-    """These parts, or `content` as it stands."""
-    return BadInput(
-        name=name,
-        path=path,
-        content=form(*parts) if content is None else content,
-        content_type=content_type,
-        param=param,
-        code=code,
-        says=says,
-        status=status,
-    )
+    """A form of these parts."""
+    return posted(name, path, param, code, says, *parts, **more)
 
 
 def option(name: str, param: str, code: str, says: str, **options: Any) -> BadInput:

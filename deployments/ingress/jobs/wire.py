@@ -11,8 +11,7 @@ from deployments.ingress.bodies import decode_json
 from deployments.ingress.failures import ErrorDetail, describe
 from deployments.ingress.hints import shown
 from deployments.ingress.inline import inline_file
-from deployments.ingress.options import DiffusionOptions, applied, canonical
-from deployments.ingress.sizes import wanted_size
+from deployments.ingress.options import PictureOptions, canonical, picture_params
 from deployments.requests import (
     GenerationParams,
     ImageResult,
@@ -25,23 +24,16 @@ from deployments.requests import (
 _GOOD_ID = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}")
 
 
-class JobFields(DiffusionOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class JobFields(PictureOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The JSON body of POST /v1/jobs. `null` and absent are the same."""
 
     prompt: str
     id: str | None = None
     """Chosen by the client: sent again, it names the same job, and nothing is run twice."""
-    model: str | None = None
-    n: int | None = None
-    size: str | None = None
-    output_format: OutputFormat | None = None
-    output_compression: int | None = None
     image: str | None = None
     """Base64 or a data URL, as is `mask`, whose transparent pixels are painted."""
     mask: str | None = None
     mask_image: str | None = None
-    user: str | None = None
-    """Accepted for OpenAI's sake; no picture depends on it."""
 
 
 class JobPicture(msgspec.Struct, frozen=True, kw_only=True):
@@ -101,22 +93,8 @@ def to_params(
     fields: JobFields, image: bytes | None, mask: bytes | None, card: ModelCard
 ) -> GenerationParams:
     """The job in the service's own terms."""
-    width, height = wanted_size(fields.size, fields.width, fields.height)
-    compression = fields.output_compression
-    return applied(
-        fields,
-        GenerationParams(
-            prompt=fields.prompt,
-            model=card.id,
-            n=1 if fields.n is None else fields.n,
-            width=width,
-            height=height,
-            image=image,
-            mask=mask,
-            output_format=fields.output_format or "png",
-            output_compression=100 if compression is None else compression,
-        ),
-    )
+    params = GenerationParams(prompt=fields.prompt, model=card.id, image=image, mask=mask)
+    return picture_params(fields, params)
 
 
 def chosen_id(in_body: str | None, in_header: str | None) -> str:

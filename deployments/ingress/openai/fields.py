@@ -11,8 +11,7 @@ import msgspec
 from deployments.errors import InvalidRequest
 from deployments.ingress.bodies import decode_json
 from deployments.ingress.hints import shown
-from deployments.ingress.options import DiffusionOptions, canonical
-from deployments.requests import OutputFormat
+from deployments.ingress.options import PictureOptions, canonical
 
 Quality = Literal["auto", "low", "medium", "high", "xhigh", "max", "standard", "hd"]
 
@@ -20,21 +19,15 @@ MAX_PARTIAL_IMAGES = 3
 """OpenAI's limit."""
 
 
-class SharedFields(DiffusionOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class SharedFields(PictureOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The fields that all routes take. `null` and absent are the same."""
 
-    model: str | None = None
-    n: int | None = None
-    size: str | None = None
     quality: Quality | None = None
     response_format: Literal["b64_json", "url", "base64"] | None = None
     """`base64` is another service's word for `b64_json`."""
-    output_format: OutputFormat | None = None
-    output_compression: int | None = None
     background: Literal["auto", "opaque", "transparent"] | None = None
     # Accepted for OpenAI's sake; no picture depends on them.
     moderation: str | None = None
-    user: str | None = None
     safety_identifier: str | None = None
 
 

@@ -8,8 +8,7 @@ never below one step nor above the card's limit. `num_inference_steps`, if sent,
 """
 
 from deployments.ingress.openai.fields import ImagesCall, Quality, VariationFields
-from deployments.ingress.options import applied
-from deployments.ingress.sizes import wanted_size
+from deployments.ingress.options import picture_params
 from deployments.requests import GenerationParams, ModelCard
 
 _LEVELS = {"auto": "medium", "standard": "medium", "hd": "high"}
@@ -19,23 +18,16 @@ _STEPS_OF_LEVEL = {"low": 0.5, "medium": 1.0, "high": 1.5, "xhigh": 2.0, "max": 
 def to_params(call: ImagesCall, card: ModelCard) -> GenerationParams:
     """What the call asks for; `quality` needs the card to become steps."""
     fields = call.fields
-    width, height = wanted_size(fields.size, fields.width, fields.height)
-    compression = fields.output_compression
     params = GenerationParams(
         prompt=call.prompt,
         prompt_optional=isinstance(fields, VariationFields),
         model=card.id,
-        n=1 if fields.n is None else fields.n,
-        width=width,
-        height=height,
         num_inference_steps=_steps(fields.quality, card),
         image=call.image,
         mask=call.mask,
         mask_polarity="transparent",
-        output_format=fields.output_format or "png",
-        output_compression=100 if compression is None else compression,
     )
-    return applied(fields, params)
+    return picture_params(fields, params)
 
 
 def level(quality: Quality | None) -> str:
