@@ -22,6 +22,10 @@ MaskPolarity = Literal["transparent", "white", "black"]
 """Which mask pixels are to be painted: OpenAI says transparent ones, AUTOMATIC1111 white ones, or
 black ones when its mask is inverted."""
 
+ResizeMode = Literal["stretch", "crop", "pad"]
+"""How an input image of other proportions becomes the picture's size: `crop` covers it, `pad` fits
+into it and repeats the image's edge around."""
+
 Priority = Literal["low", "normal", "high"]
 
 MAX_SEED = 2**63 - 1
@@ -54,6 +58,8 @@ class GenerationParams:
     image: bytes | None = None
     mask: bytes | None = None
     mask_polarity: MaskPolarity = "transparent"
+    mask_blur: float | None = None
+    resize_mode: ResizeMode | None = None
     output_format: OutputFormat = "png"
     output_compression: int = 100
     priority: Priority = "normal"
@@ -99,6 +105,9 @@ class PrepareSpec:
     latent_factor: int
     """Pixels per latent cell along each side."""
     mask_polarity: MaskPolarity
+    mask_blur: float = 0.0
+    """Standard deviation of the blur of the mask's edge, in pixels of the picture; 0 for none."""
+    resize_mode: ResizeMode = "stretch"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -176,17 +176,18 @@ def test_an_image_and_its_mask_reach_the_backend(prefix: str) -> None:
         "mask": prefix + base64_of(mask),
         "width": 64,
         "height": 64,
-        "mask_blur": 4,
-        "inpainting_fill": 1,
-        "resize_mode": 0,
+        "mask_blur": 6,
+        "inpainting_fill": 0,
+        "resize_mode": 1,
     }
     body = post(backend, IMG2IMG, sent).json()
     (request,) = backend.asked
     assert (request.image, request.mask) == (picture, mask)
     assert request.prepare is not None
     assert request.prepare.mask_polarity == "white"
+    assert (request.prepare.mask_blur, request.prepare.resize_mode) == (6.0, "crop")
     assert request.rows[0].strength == 0.75
-    assert body["warnings"] == ["mask_blur 4 was ignored; it is not offered"]
+    assert body["warnings"] == ["inpainting_fill 0 was ignored; it is not offered"]
     assert (body["parameters"]["init_images"], body["parameters"]["mask"]) == (None, None)
     assert "Denoising strength: 0.75" in json.loads(body["info"])["infotexts"][0]
 
@@ -200,6 +201,7 @@ def test_an_inverted_mask_paints_what_is_black() -> None:
     spec = backend.asked[0].prepare
     assert spec is not None
     assert spec.mask_polarity == "black"
+    assert (spec.mask_blur, spec.resize_mode) == (4.0, "stretch")  # the web UI's own
     exact = PrepareSpec(width=48, height=32, latent_factor=8, mask_polarity="black")
     white = replace(exact, mask_polarity="white")
     masks = [prepare(png(), png(), each, ImagingSettings()).mask for each in (exact, white)]
@@ -251,7 +253,8 @@ def test_a_field_that_cannot_be_used_is_named(sent: dict[str, Any], names: tuple
         ({"alwayson_scripts": {"controlnet": {}}}, "alwayson_scripts"),
         ({"init_images": "text"}, "init_images must be an array"),
         ({"mask": "#"}, "mask is not base64"),
-        ({"resize_mode": 1}, "resize_mode 1"),
+        ({"resize_mode": 3}, "resize_mode 3"),
+        ({"mask": base64_of(png()), "mask_blur": 65}, "mask_blur must be a number from 0 to 64"),
         ({"denoising_strength": 0}, "denoising_strength must be above 0"),
         ({"denoising_strength": 0.01, "steps": 20}, "denoising_strength 0.01 of steps 20"),
     ],

@@ -40,7 +40,7 @@ def test_previews_come_when_asked_for_and_near_the_picture(
     with driven(embedded_family) as engine:
         future = engine.submit(row, watcher=Watcher(told.append, preview_every=3))
         drive(engine, [future])
-        engine._finisher.pool.shutdown()
+        engine._codecs.close()
         assert engine.stats().previews == 3
     shown = {p.call: decoded(p.preview) for p in told if p.preview is not None}
     assert sorted(shown) == [3, 6, 9]

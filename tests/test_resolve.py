@@ -128,6 +128,10 @@ def test_limits_that_are_no_multiples_are_kept() -> None:
         ({"width": 64}, "size", "both or neither"),
         ({"output_compression": 101}, "output_compression", "from 0 to 100"),
         ({"strength": 0.5}, "strength", "without an image"),
+        ({"resize_mode": "crop"}, "resize_mode", "without an image"),
+        ({"image": png(), "mask_blur": 4.0}, "mask_blur", "without a mask"),
+        ({"image": png(), "mask": png(), "mask_blur": 64.5}, "mask_blur", "0 to 64, got 64.5"),
+        ({"image": png(), "mask": png(), "mask_blur": math.nan}, "mask_blur", "nan"),
         ({"mask": b"x"}, "mask", "without an image"),
         ({"guidance_rescale": -0.1}, "guidance_rescale", "from 0 to 1, got -0.1"),
         ({"guidance_rescale": math.nan}, "guidance_rescale", "nan"),
@@ -240,6 +244,8 @@ IMAGE = png()
     scheduler=st.one_of(st.none(), st.text(), st.sampled_from(CARD.schedulers)),
     seed=INTEGERS,
     strength=FLOATS,
+    resize_mode=st.sampled_from([None, "stretch", "crop", "pad"]),
+    mask_blur=FLOATS,
     image=st.one_of(st.none(), st.binary(max_size=40), st.just(IMAGE)),
     mask=st.one_of(st.none(), st.binary(max_size=40), st.just(IMAGE)),
     output_compression=st.integers(),
@@ -251,6 +257,8 @@ def test_any_wish_is_settled_or_refused(**wishes: Any) -> None:
         return
     assert len(request.rows) == wishes["n"]
     assert (request.prepare is None) == (request.image is None)
+    if request.prepare is not None:
+        assert 0 <= request.prepare.mask_blur <= 64
     for row in request.rows:
         assert nearest_size(row.width, row.height, CARD) == (row.width, row.height)
         assert 1 <= row.num_inference_steps <= CARD.max_steps

@@ -14,6 +14,7 @@ from dataclasses import replace
 
 from deployments.diffusion.batch import Batch, Layout, Member
 from deployments.diffusion.capacity import Capacity, CapacityCurve
+from deployments.diffusion.codec_pool import CodecPool
 from deployments.diffusion.compiled import graphs_compiled
 from deployments.diffusion.desk import Desk
 from deployments.diffusion.encoder import Encoder
@@ -70,8 +71,9 @@ class Engine:
         )
         self._newcomers = Newcomers(Encoder(family, strict=settings.strict))
         self._batches: dict[Hashable, Batch] = {}
-        self._finisher = Finisher(family, settings.codec_threads, clock, strict=settings.strict)
-        self._reporter = Reporter(family, self._finisher.pool)
+        self._codecs = CodecPool(settings.codec_threads)
+        self._finisher = Finisher(family, self._codecs, clock, strict=settings.strict)
+        self._reporter = Reporter(family, self._codecs)
         self._stats = EngineStats()
         self._graphs_when_warm = graphs_compiled()
         self._held_back: str | None = None
@@ -106,6 +108,7 @@ class Engine:
                 held_back=self._stats.held_back.copy(),
                 requeued=self._reception.requeued,
                 previews=self._reporter.previews,
+                codec_waits=self._codecs.waits,
                 recompiles=graphs_compiled() - self._graphs_when_warm,
                 waiting=self._reception.arriving + len(self._queue),
                 running=len(self._newcomers.runs) + len(self._running()),
@@ -154,7 +157,7 @@ class Engine:
             self._batches = {}
         for run in runs:
             answer(run.ticket.future, error)
-        self._finisher.close()
+        self._codecs.close()
 
     # Below: in the order of a row's way
 

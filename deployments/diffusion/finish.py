@@ -2,13 +2,13 @@
 
 import logging
 from collections.abc import Callable, Collection, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from deployments.diffusion.batch import Member
+from deployments.diffusion.codec_pool import CodecPool
 from deployments.diffusion.families.family import Family
 from deployments.diffusion.isolation import Outcome, isolate
 from deployments.diffusion.run import Run, answer
@@ -24,18 +24,18 @@ DECODED_AT_ONCE = 4
 
 
 class Finisher:
-    """Decodes in batches; encodes, composites and answers on a small thread pool.
+    """Decodes in batches; encodes, composites and answers on the codec threads.
 
     `strict` decodes one sample at a time, since in other company the last bits differ.
     """
 
     def __init__(
-        self, family: Family, threads: int, clock: Callable[[], float], *, strict: bool = False
+        self, family: Family, pool: CodecPool, clock: Callable[[], float], *, strict: bool = False
     ) -> None:
         self._family = family
         self._clock = clock
         self._at_once = 1 if strict else DECODED_AT_ONCE
-        self.pool = ThreadPoolExecutor(threads, thread_name_prefix="stepwise-codec")
+        self._pool = pool
         self.members: list[Member] = []
         """Sampled, and not yet decoded."""
 
@@ -57,11 +57,7 @@ class Finisher:
         finite = latents.isfinite().flatten(1).all(dim=1).tolist()
         pixels = self._family.decode(latents).cpu().numpy()
         for member, sound, picture in zip(members, finite, pixels, strict=True):
-            self.pool.submit(self._answer, member.run, picture if sound else None)
-
-    def close(self) -> None:
-        """Waits for the pictures being encoded."""
-        self.pool.shutdown()
+            self._pool.submit(self._answer, member.run, picture if sound else None)
 
     def _answer(self, run: Run, pixels: NDArray[np.uint8] | None) -> None:
         if run.gone:

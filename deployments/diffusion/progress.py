@@ -6,7 +6,6 @@ rows that are to be shown and no others, and the JPEG is made on the codec threa
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Literal
 
@@ -14,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deployments.diffusion.batch import Batch
+from deployments.diffusion.codec_pool import CodecPool
 from deployments.diffusion.families.family import Family
 from deployments.diffusion.run import Run
 from deployments.imaging.codecs import encode
@@ -27,7 +27,7 @@ JPEG_QUALITY = 80
 class Reporter:
     """Tells the watchers of running rows about every step."""
 
-    def __init__(self, family: Family, pool: ThreadPoolExecutor) -> None:
+    def __init__(self, family: Family, pool: CodecPool) -> None:
         self._family = family
         self._pool = pool
         self.previews = 0

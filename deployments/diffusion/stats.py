@@ -24,6 +24,8 @@ class EngineStats:
     splits: int = 0
     """How often work on several rows was repeated in halves: for memory, or to find a bad row."""
     previews: int = 0
+    codec_waits: int = 0
+    """How often the engine's thread waited for a codec thread; raise `codec_threads` if ever."""
     held_back: Counter[str] = field(default_factory=Counter)
     """Why the most urgent waiting row did not start -> in how many steps."""
     recompiles: int = 0

@@ -13,6 +13,9 @@ def to_srgb(image: ImageFile) -> Image.Image:
     Raises whatever Pillow raises for bad bytes.
     """
     picture = _to_8_bit(image)
+    if picture.mode == "P" and picture.palette is None:
+        # A PNG that lacks it, of which Pillow asserts that it does not.
+        raise ValueError("its colours are numbers in a palette that is missing")
     profile = _profile(picture)
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")

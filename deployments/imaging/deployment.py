@@ -5,11 +5,14 @@ A plain class: `serve_app/app.py` makes a deployment of it.
 
 import asyncio
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 
+from deployments.imaging.admission import Admission
 from deployments.imaging.kernels import warm_up
 from deployments.imaging.prepare import prepare
 from deployments.imaging.settings import ImagingSettings
+from deployments.memory import return_large_blocks
 from deployments.requests import PreparedImage, PrepareSpec
 
 
@@ -17,17 +20,33 @@ class Imaging:
     """A CPU replica that makes input images ready for the diffusion deployment."""
 
     def __init__(self, settings: ImagingSettings) -> None:
+        return_large_blocks()
+        threads = _num_threads()
         self._settings = settings
-        self._pool = ThreadPoolExecutor(_num_threads(), thread_name_prefix="imaging")
+        self._admission = Admission(threads=threads, max_waiting=settings.max_waiting)
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="imaging")
         warm_up()
 
     async def prepare(self, image: bytes, mask: bytes | None, spec: PrepareSpec) -> PreparedImage:
         """`prepare.prepare` on a thread, so that the replica's event loop stays free.
 
-        Raises `InvalidImage`, as that does.
+        Raises `InvalidImage`, as that does, and `Requeue` where too many images wait.
         """
+        self._admission.enter()
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._pool, prepare, image, mask, spec, self._settings)
+
+        def timed() -> PreparedImage:
+            begun_s = time.monotonic()
+            try:
+                return prepare(image, mask, spec, self._settings)
+            finally:
+                loop.call_soon_threadsafe(self._admission.took, time.monotonic() - begun_s)
+
+        work = self._pool.submit(timed)
+        # When the thread is done with it, not when the caller is: a call that is cancelled half-way
+        # keeps its thread busy.
+        work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._admission.leave))
+        return await asyncio.wrap_future(work)
 
 
 def _num_threads() -> int:

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from deployments.errors import InvalidImage
 from deployments.imaging import kernels
 from deployments.imaging.codecs import ImageHeader, decode, read_header
-from deployments.imaging.filters import filter_for, taps
+from deployments.imaging.filters import blur, filter_for, scaled_size, taps
 from deployments.imaging.settings import ImagingSettings
 from deployments.requests import MaskPolarity, PreparedImage, PrepareSpec
 
@@ -14,7 +14,7 @@ from deployments.requests import MaskPolarity, PreparedImage, PrepareSpec
 def prepare(
     image: bytes, mask: bytes | None, spec: PrepareSpec, settings: ImagingSettings
 ) -> PreparedImage:
-    """Decodes both files and stretches them to the spec's size.
+    """Decodes both files and brings them to the spec's size.
 
     Raises `InvalidImage`, its `param` "image" or "mask", for a file that cannot be decoded, is
     above `max_megapixels`, or is a mask of another size than the image or with nothing to paint.
@@ -30,19 +30,23 @@ def prepare(
     pixels = decode(image, param="image", max_megapixels=limit)
     if pixels.shape[2] == 4:
         pixels = kernels.on_white(pixels)
-    planes = _stretch(pixels, spec, scale=1 / 127.5, offset=-1.0)
+    planes = _resized(pixels, spec, settings, scale=1 / 127.5, offset=-1.0)
     if mask is None:
         return PreparedImage(pixels=planes, mask=None, latent_mask=None, warnings=warnings)
 
     # 3. The mask. It goes through the image's own filters, so that their edges meet.
     painted = _painted(decode(mask, param="mask", max_megapixels=limit), spec.mask_polarity)
-    soft = _stretch(painted[..., None] * np.uint8(255), spec, scale=1 / 255, offset=0.0)[0]
+    levels = painted[..., None] * np.uint8(255)
+    soft = _resized(levels, spec, settings, scale=1 / 255, offset=0.0)[0]
+    soft[soft < _HALF_A_STEP] = 0  # a trace of paint that no pixel would show
     if not soft.any():
         raise InvalidImage(
             f"mask leaves nothing to paint at {spec.width}x{spec.height} px: "
             f"{_CURES[spec.mask_polarity]}",
             param="mask",
         )
+    if spec.mask_blur:
+        soft = _blurred(soft, spec.mask_blur)
     return PreparedImage(
         pixels=planes,
         mask=soft,
@@ -51,6 +55,7 @@ def prepare(
     )
 
 
+_HALF_A_STEP = 0.5 / 255
 _ANIMATED = "image is animated: only its first frame was used"
 
 
@@ -65,13 +70,29 @@ def _check_mask_size(of_image: ImageHeader, mask: bytes, max_megapixels: float) 
         )
 
 
-def _stretch(
-    pixels: NDArray[np.uint8], spec: PrepareSpec, *, scale: float, offset: float
+def _resized(
+    pixels: NDArray[np.uint8],
+    spec: PrepareSpec,
+    settings: ImagingSettings,
+    *,
+    scale: float,
+    offset: float,
 ) -> NDArray[np.float32]:
     height, width, _ = pixels.shape
-    columns = taps(width, spec.width, filter_for(width, spec.width))
-    rows = taps(height, spec.height, filter_for(height, spec.height))
+    target = spec.width, spec.height
+    to_width, to_height = scaled_size((width, height), target, spec.resize_mode)
+    chosen = None if settings.filter == "auto" else settings.filter
+    columns = taps(width, spec.width, chosen or filter_for(width, to_width), to_width)
+    rows = taps(height, spec.height, chosen or filter_for(height, to_height), to_height)
     return kernels.resample(pixels, columns, rows, scale=scale, offset=offset)
+
+
+def _blurred(mask: NDArray[np.float32], sigma: float) -> NDArray[np.float32]:
+    """A soft edge: there the result shows through more and more, instead of at once."""
+    height, width = mask.shape
+    levels = np.rint(mask * 255).astype(np.uint8)[..., None]
+    columns, rows = blur(width, sigma), blur(height, sigma)
+    return np.asarray(kernels.resample(levels, columns, rows, scale=1 / 255, offset=0.0)[0])
 
 
 def _painted(mask: NDArray[np.uint8], polarity: MaskPolarity) -> NDArray[np.bool_]:

@@ -10,11 +10,16 @@ def resample(
     pixels: NDArray[np.uint8], columns: Taps, rows: Taps, *, scale: float, offset: float
 ) -> NDArray[np.float32]:
     """Twin of `kernels.resample`, in float64: equal to within float32's rounding."""
-    one = 2.0**WEIGHT_BITS
-    across = np.einsum("hwc,xw->hxc", pixels, _matrix(columns, pixels.shape[1]), optimize=True)
-    across = np.clip(np.floor(across / one + 0.5), 0, 255)
-    down = np.einsum("hxc,yh->cyx", across, _matrix(rows, pixels.shape[0]), optimize=True)
-    return np.asarray(np.clip(down / one, 0, 255) * scale + offset, np.float32)
+    if columns.mean_of and rows.mean_of:
+        grid = (len(rows.first), rows.mean_of, len(columns.first), columns.mean_of, -1)
+        levels = pixels.reshape(grid).mean(axis=(1, 3)).transpose(2, 0, 1)
+    else:
+        one = 2.0**WEIGHT_BITS
+        across = np.einsum("hwc,xw->hxc", pixels, _matrix(columns, pixels.shape[1]), optimize=True)
+        across = np.clip(np.floor(across / one + 0.5), 0, 255)
+        down = np.einsum("hxc,yh->cyx", across, _matrix(rows, pixels.shape[0]), optimize=True)
+        levels = np.clip(down / one, 0, 255)
+    return np.asarray(levels * scale + offset, np.float32)
 
 
 def on_white(rgba: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -32,7 +37,7 @@ def luma(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
 def latent_grid(mask: NDArray[np.float32], factor: int) -> NDArray[np.float32]:
     """Twin of `kernels.latent_grid`, equal to the bit."""
     height, width = mask.shape
-    cells = mask.reshape(height // factor, factor, width // factor, factor)
+    cells = mask.astype(np.float32).reshape(height // factor, factor, width // factor, factor)
     return np.asarray((cells > 0).any(axis=(1, 3)), np.float32)
 
 
@@ -40,14 +45,14 @@ def composite(
     result: NDArray[np.uint8], original: NDArray[np.float32], mask: NDArray[np.float32]
 ) -> NDArray[np.uint8]:
     """Twin of `kernels.composite`, equal to the bit."""
-    paint = mask[..., None]
+    paint = mask[..., None].astype(np.float32)
     blend = paint * result.astype(np.float32) + (1 - paint) * pack(original).astype(np.float32)
     return (blend + np.float32(0.5)).astype(np.uint8)
 
 
 def pack(planes: NDArray[np.float32]) -> NDArray[np.uint8]:
     """Twin of `kernels.pack`, equal to the bit."""
-    level = np.clip(planes * np.float32(127.5) + np.float32(127.5), 0, 255)
+    level = np.clip(planes.astype(np.float32) * np.float32(127.5) + np.float32(127.5), 0, 255)
     return np.asarray(level + np.float32(0.5), np.uint8).transpose(1, 2, 0)
 
 

@@ -11,7 +11,7 @@ import msgspec
 from deployments.errors import InvalidRequest
 from deployments.ingress.hints import shown
 from deployments.ingress.sizes import wanted_size
-from deployments.requests import GenerationParams, OutputFormat, Priority
+from deployments.requests import GenerationParams, OutputFormat, Priority, ResizeMode
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
@@ -39,6 +39,8 @@ class DiffusionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     scheduler: str | None = None
     seed: int | None = None
     strength: float | None = None
+    resize_mode: ResizeMode | None = None
+    mask_blur: float | None = None
     width: int | None = None
     height: int | None = None
     prompt_weighting: bool | None = None

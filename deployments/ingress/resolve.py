@@ -25,6 +25,8 @@ from deployments.requests import (
 MAX_PROMPT_CHARS = 32_000
 """OpenAI's limit."""
 MAX_COMPRESSION = 100
+MAX_MASK_BLUR = 64
+"""Pixels, as in AUTOMATIC1111."""
 FAR = 1_000_000
 """Pixels beyond any model's side."""
 
@@ -112,14 +114,21 @@ def _check_image(params: GenerationParams, *, max_megapixels: float) -> None:
             raise InvalidRequest(
                 "mask was sent without an image; send the image it belongs to", param="mask"
             )
-        if params.strength is not None:
-            raise InvalidRequest(
-                f"strength {params.strength} was sent without an image; leave it out or send an "
-                "image",
-                param="strength",
-            )
-    if params.mask is not None:
+        for name in ("strength", "resize_mode"):
+            _refuse_without(params, name, "an image")
+    if params.mask is None:
+        _refuse_without(params, "mask_blur", "a mask")
+    else:
         read_header(params.mask, param="mask", max_megapixels=max_megapixels)
+
+
+def _refuse_without(params: GenerationParams, name: str, what: str) -> None:
+    value = getattr(params, name)
+    if value is not None:
+        raise InvalidRequest(
+            f"{name} {value} was sent without {what}; leave it out or send {what}",
+            param=name,
+        )
 
 
 def _size(params: GenerationParams, card: ModelCard, *, max_megapixels: float) -> tuple[int, int]:
@@ -234,11 +243,20 @@ def _prepare(
 ) -> PrepareSpec | None:
     if params.image is None:
         return None
+    blur = params.mask_blur or 0.0
+    # NaN fails this comparison too.
+    if not 0 <= blur <= MAX_MASK_BLUR:
+        raise InvalidRequest(
+            f"mask_blur must be a number from 0 to {MAX_MASK_BLUR}, got {shown(blur)}",
+            param="mask_blur",
+        )
     return PrepareSpec(
         width=width,
         height=height,
         latent_factor=card.latent_factor,
         mask_polarity=params.mask_polarity,
+        mask_blur=float(blur),
+        resize_mode=params.resize_mode or "stretch",
     )
 
 

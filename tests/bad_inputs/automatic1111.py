@@ -93,6 +93,9 @@ IMAGES = [
     image("denoising above 1", "denoising_strength", denoising_strength=1.5),
     image("denoising as text", "a number", denoising_strength="0.5"),
     image("resized by latents", "resize_mode", resize_mode=3),
+    image("a resize mode below 0", "send 0", resize_mode=-1),
+    image("a blur below 0", "from 0 to 64", mask=BASE64, mask_blur=-1),
+    image("a blur of words", "an integer", mask=BASE64, mask_blur="soft"),
     image("a resize mode of words", "an integer", resize_mode="crop"),
 ]
 

@@ -62,6 +62,10 @@ VALUES = [
     generation("seed negative", "seed", VALUE, "-1", seed=-1),
     generation("seed of 2**63", "seed", VALUE, "from 0", seed=2**63),
     generation("seed of 2**64", "seed", VALUE, "from 0", seed=2**64),
+    generation(
+        "cropped without image", "resize_mode", VALUE, "without an image", resize_mode="crop"
+    ),
+    generation("blur without mask", "mask_blur", VALUE, "without a mask", mask_blur=4),
     generation("strength without image", "strength", VALUE, "without an image", strength=0.5),
     generation("size of one number", "size", VALUE, "512x512", size="512"),
     generation("size of words", "size", VALUE, "512x512", size="large"),

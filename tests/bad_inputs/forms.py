@@ -39,6 +39,10 @@ FORMS = [
     edit("prompt blank", "prompt", VALUE, "empty", IMAGE, part("prompt", " ")),
     edit("strength zero", "strength", VALUE, "0.0", *BASE, part("strength", "0")),
     edit("strength above 1", "strength", VALUE, "1.5", *BASE, part("strength", "1.5")),
+    edit(
+        "resize mode", "resize_mode", VALUE, "stretch, crop, pad", *BASE, part("resize_mode", "fit")
+    ),
+    edit("blur without mask", "mask_blur", VALUE, "a mask", *BASE, part("mask_blur", "4")),
     edit("strength NaN", "strength", VALUE, "nan", *BASE, part("strength", "nan")),
     edit("guidance NaN", "guidance_scale", VALUE, "nan", *BASE, part("guidance_scale", "NaN")),
     edit(

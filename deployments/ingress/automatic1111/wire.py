@@ -16,7 +16,7 @@ from deployments.ingress.bodies import decode_json
 from deployments.ingress.hints import MAX_SHOWN, listed, shown
 from deployments.ingress.inline import inline_file
 from deployments.ingress.resolve import nearest_size
-from deployments.requests import GenerationParams, ModelCard
+from deployments.requests import GenerationParams, ModelCard, ResizeMode
 
 ValueT = TypeVar("ValueT", int, float)
 
@@ -28,6 +28,8 @@ DEFAULT_SAMPLER = "Euler"
 """Of a scheduler that comes without a sampler; without both the model's default is taken."""
 MAX_RANDOM_SEED = 2**32 - 1
 """As the web UI draws them: JavaScript clients hold no integer above 2**53."""
+DEFAULT_MASK_BLUR = 4
+RESIZE_MODES: dict[int, ResizeMode] = {0: "stretch", 1: "crop", 2: "pad"}
 MODEL_SETTING = "sd_model_checkpoint"
 MAX_OVERRIDES_BYTES = 100_000
 
@@ -78,10 +80,10 @@ class ImageFields(TextFields, frozen=True, kw_only=True):
     mask: str | None = None
     inpainting_mask_invert: int | None = None
     resize_mode: int | None = None
+    mask_blur: int | None = None
     include_init_images: bool | None = None
     # Ignored, with a warning where they would do something.
     initial_noise_multiplier: float | None = None
-    mask_blur: int | None = None
     inpainting_fill: int | None = None
     inpaint_full_res: bool | None = None
 
@@ -109,10 +111,10 @@ def decode_image(body: bytes) -> Img2Img:
     """The body of img2img. Takes milliseconds for large pictures."""
     fields = decode_json(body, _image_decoder)
     _refuse_not_offered(fields)
-    if fields.resize_mode not in (None, 0):
+    if _or(fields.resize_mode, 0) not in RESIZE_MODES:
         raise InvalidRequest(
-            f"resize_mode {fields.resize_mode} is not offered yet; send 0, the picture is then "
-            "stretched to width and height",
+            f"resize_mode {shown(fields.resize_mode)} is not offered; send 0 to stretch the image, "
+            "1 to crop it or 2 to repeat its edge",
             param="resize_mode",
         )
     if fields.init_images is None:
@@ -178,6 +180,8 @@ def to_image_params(call: Img2Img, card: ModelCard) -> GenerationParams:
         mask=call.mask,
         # White is painted, unless the client wants it the other way round.
         mask_polarity="black" if fields.inpainting_mask_invert else "white",
+        mask_blur=_or(fields.mask_blur, DEFAULT_MASK_BLUR) if call.mask else None,
+        resize_mode=RESIZE_MODES[_or(fields.resize_mode, 0)],
         strength=_or(fields.denoising_strength, DEFAULT_STRENGTH),
     )
 
@@ -218,7 +222,6 @@ _IGNORED: dict[str, tuple[object, ...]] = {
 """Fields, each with the values at which there is nothing to ignore."""
 
 _IGNORED_OF_MASKS: dict[str, tuple[object, ...]] = {
-    "mask_blur": (0,),
     "inpainting_fill": (1,),  # start from the picture itself, as is done here
     "inpaint_full_res": (False,),
 }

@@ -14,7 +14,7 @@ from deployments.ingress.jobs.wire import JobFields
 from deployments.ingress.openai.edits import MAX_IMAGE_CHARS, ImageReference, JsonEditFields
 from deployments.ingress.openai.fields import MAX_PARTIAL_IMAGES, SharedFields
 from deployments.ingress.options import DiffusionOptions
-from deployments.ingress.resolve import MAX_COMPRESSION, MAX_PROMPT_CHARS
+from deployments.ingress.resolve import MAX_COMPRESSION, MAX_MASK_BLUR, MAX_PROMPT_CHARS
 from deployments.ingress.superlabs import Message, Options
 from deployments.requests import MAX_SEED
 
@@ -52,6 +52,15 @@ _DIFFUSION: dict[str, Json] = {
         "How much of the input image is repainted. Default: the model's.",
         exclusiveMinimum=0,
         maximum=1,
+    ),
+    "resize_mode": _said(
+        "What becomes of an input image of other proportions: `stretch` it, `crop` what is beyond "
+        "the picture, or `pad` it with its own edge. Default: stretch."
+    ),
+    "mask_blur": _said(
+        "Standard deviation of the blur of the mask's edge, in pixels of the picture. Default: 0.",
+        minimum=0,
+        maximum=MAX_MASK_BLUR,
     ),
     "prompt_weighting": _said("Whether brackets weigh words: `(red:1.2)`, `[grey]`."),
     "priority": _said("Who goes first where requests wait."),
