@@ -140,17 +140,22 @@ def test_running_out_of_memory_lowers_the_limit_of_its_key() -> None:
 def test_room(running: dict[Hashable, float], key: str, weight: float, refusal: str | None) -> None:
     capacity = Capacity(curve(), max_lanes=8)
     capacity.lower("low", 8)
-    assert Room(capacity, running).refusal(key, weight) == refusal
+    room = Room(capacity)
+    for other, lanes in running.items():
+        room.take(other, lanes)
+    assert room.refusal(key, weight) == refusal
 
 
 def test_what_was_let_in_takes_room() -> None:
-    running: dict[Hashable, float] = {"a": 4}
-    room = Room(Capacity(curve(), max_lanes=8), running)
-    room.take("b", 2)
-    room.take("b", 1.5)
+    room = Room(Capacity(curve(), max_lanes=8))
+    room.take("a", 4)
+    room.take("b", 1)
+    assert room.reserved("a", 2) is None
+    assert room.reserved("a", 3) == "others are far more urgent"
+    room.take("b", 2.5)
     assert room.taken == {"a": 4, "b": 3.5}
     assert room.refusal("a", 1) == "no lane free"
-    assert running == {"a": 4}
+    assert Room(Capacity(curve(), max_lanes=8)).reserved("a", 8) is None  # it runs alone
 
 
 # On disk

@@ -19,6 +19,7 @@ from deployments.diffusion.order import (
     DECODE_CALLS,
     PRIORITY_CALLS,
     SIT_OUT_STEPS,
+    SPREAD_CALLS,
     Turns,
     decodes_due,
 )
@@ -67,28 +68,33 @@ def queue(*rows: Waiting, max_queue_s: float = 1e9, **options: Any) -> StepQueue
     return made
 
 
+def taking(**lanes: float) -> list[Waiting]:
+    """Rows that run, one of so many lanes for each key, and are less urgent than any other."""
+    return [Waiting(calls_left=9999, weight=weight, key=key) for key, weight in lanes.items()]
+
+
 # Which row starts
 
 
 def test_fewest_calls_left_go_first() -> None:
     long, short = Waiting(calls_left=50), Waiting(calls_left=8)
-    assert queue(long, short).admit({"a": 6}, now_s=0).entries == [short]
+    assert queue(long, short).admit(taking(a=6), now_s=0).entries == [short]
 
 
 def test_waiting_makes_a_long_row_urgent() -> None:
     long, short = Waiting(calls_left=50), Waiting(calls_left=8, submitted_s=15.0)
     assert (50 - 8) / AGEING_CALLS_PER_S < 15
-    assert queue(long, short).admit({"a": 6}, now_s=15.0).entries == [long]
+    assert queue(long, short).admit(taking(a=6), now_s=15.0).entries == [long]
 
 
 def test_a_priority_is_worth_some_calls_and_no_more() -> None:
     normal, high = Waiting(calls_left=20), Waiting(calls_left=49, priority="high")
     assert 49 - PRIORITY_CALLS < 20 < 51 - PRIORITY_CALLS
-    assert queue(normal, high).admit({"a": 6}, now_s=0).entries == [high]
+    assert queue(normal, high).admit(taking(a=6), now_s=0).entries == [high]
     high.calls_left = 51
-    assert queue(normal, high).admit({"a": 6}, now_s=0).entries == [normal]
+    assert queue(normal, high).admit(taking(a=6), now_s=0).entries == [normal]
     low, long = Waiting(calls_left=20, priority="low"), Waiting(calls_left=49)
-    assert queue(low, long).admit({"a": 6}, now_s=0).entries == [long]
+    assert queue(low, long).admit(taking(a=6), now_s=0).entries == [long]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +114,7 @@ def test_a_deadline_counts_while_it_is_at_risk(
     short = Waiting(calls_left=8)
     assert 50 + AGEING_CALLS_PER_S * 20 - DEADLINE_CALLS > 8
     first = long if goes_first else short
-    assert queue(short, long).admit({"a": 6}, now_s=now_s).entries == [first]
+    assert queue(short, long).admit(taking(a=6), now_s=now_s).entries == [first]
 
 
 def test_a_key_that_must_be_loaded_waits_for_what_that_costs() -> None:
@@ -116,7 +122,7 @@ def test_a_key_that_must_be_loaded_waits_for_what_that_costs() -> None:
 
     def first(switch_calls: float) -> Waiting:
         waiting = queue(running, other, switch_calls=lambda _: switch_calls)
-        return waiting.admit({"a": 6}, now_s=0).entries[0]
+        return waiting.admit(taking(a=6), now_s=0).entries[0]
 
     assert [first(4), first(6)] == [other, running]
 
@@ -125,25 +131,47 @@ def test_a_row_that_does_not_fit_holds_back_those_behind_it_of_every_key() -> No
     wide = Waiting(calls_left=1)
     narrow, other = Waiting(calls_left=2, weight=1), Waiting(calls_left=3, weight=1, key="b")
     rows = queue(other, narrow, wide)
-    held = rows.admit({"a": 7}, now_s=0)
+    held = rows.admit(taking(a=7), now_s=0)
     assert (held.entries, held.held_back) == ([], "wider than the lanes free")
-    admitted = rows.admit({"a": 4}, now_s=0)
+    admitted = rows.admit(taking(a=4), now_s=0)
     assert (admitted.entries, admitted.held_back) == ([wide, narrow, other], None)
 
 
 def test_the_admission_says_why_the_next_row_does_not_start() -> None:
     first, second = Waiting(calls_left=1), Waiting(calls_left=2)
-    admission = queue(first, second).admit({"b": 6}, now_s=0)
+    admission = queue(first, second).admit(taking(b=6), now_s=0)
     assert (admission.entries, admission.held_back) == ([first], "no lane free")
-    assert queue().admit({"b": 8}, now_s=0).held_back is None
+    assert queue().admit(taking(b=8), now_s=0).held_back is None
+
+
+def test_the_last_lanes_are_for_rows_nearly_as_urgent_as_the_first() -> None:
+    rows = [Waiting(calls_left=calls) for calls in (8, 50, 50, 50)]
+    admission = queue(*rows).admit([], now_s=0)
+    assert (admission.entries, admission.held_back) == (rows[:3], "others are far more urgent")
+    # First come, first served knows no short rows; and a deadline is a deadline.
+    assert queue(*rows, ageing_calls_per_s=1e6).admit([], now_s=0).entries == rows
+    rows[3].deadline_s = 99.0
+    assert queue(*rows).admit([], now_s=0).held_back is None
+
+
+def test_a_row_is_short_by_all_its_calls_and_less_so_the_longer_others_wait() -> None:
+    running = [Waiting(calls_left=60) for _ in range(3)]
+    running[0].calls_left = 1
+    last = Waiting(calls_left=60)
+    assert queue(last).admit(running, now_s=0).entries == [last]
+    short = Waiting(calls_left=8, submitted_s=(60 - 8 - SPREAD_CALLS) / AGEING_CALLS_PER_S)
+    beside = [short, *running[1:]]
+    assert queue(last).admit(beside, now_s=99.0).entries == [last]
+    short.submitted_s -= 0.1
+    assert queue(last).admit(beside, now_s=99.0).entries == []
 
 
 def test_a_row_wider_than_the_capacity_runs_alone() -> None:
     huge, small = Waiting(calls_left=1, weight=32), Waiting(calls_left=2)
     rows = queue(huge, small)
-    assert rows.admit({"a": 2}, now_s=0).held_back == "wider than the capacity, to run alone"
-    assert rows.admit({}, now_s=0).entries == [huge]
-    assert rows.admit({"a": 32}, now_s=0).entries == []
+    assert rows.admit(taking(a=2), now_s=0).held_back == "wider than the capacity, to run alone"
+    assert rows.admit([], now_s=0).entries == [huge]
+    assert rows.admit(taking(a=32), now_s=0).entries == []
 
 
 def test_rows_put_back_are_not_refused_and_win_ties() -> None:
@@ -152,7 +180,7 @@ def test_rows_put_back_are_not_refused_and_win_ties() -> None:
     waiting.return_to_queue(parked)
     assert len(waiting) == 4
     assert waiting.pending_s() == pytest.approx(1.6)
-    assert waiting.admit({"a": 4}, now_s=0).entries == parked
+    assert waiting.admit(taking(a=4), now_s=0).entries == parked
 
 
 def test_gone_rows_are_taken_out() -> None:
@@ -170,7 +198,7 @@ def test_gone_rows_are_taken_out() -> None:
 
 def test_past_the_bound_a_row_is_requeued_with_the_pending_seconds() -> None:
     rows = queue(max_queue_s=1.5)
-    rows.admit({"a": 8}, now_s=0)  # the batch is full
+    rows.admit(taking(a=8), now_s=0)  # the batch is full
     rows.push(Waiting(calls_left=50))  # 50 calls x 2 lanes x 10 ms = 1 s
     with pytest.raises(Requeue, match=r"1\.0 s of work wait here in 1 rows") as caught:
         rows.push(Waiting(calls_left=50))
@@ -182,7 +210,7 @@ def test_past_the_bound_a_row_is_requeued_with_the_pending_seconds() -> None:
 def test_the_bound_is_in_what_each_key_costs() -> None:
     capacity = Capacity(PLAIN, max_lanes=8)
     rows: StepQueue[Waiting] = StepQueue(capacity, max_queue_s=1.5)
-    rows.admit({"a": 8}, now_s=0)
+    rows.admit(taking(a=8), now_s=0)
     for _ in range(200):
         capacity.observe("a", 8, 0.08)
         capacity.observe("dear", 8, 3 * 0.08)
@@ -200,15 +228,15 @@ def test_what_starts_at_once_does_not_wait() -> None:
         rows.push(Waiting(calls_left=150))
     with pytest.raises(Requeue):
         rows.push(Waiting(calls_left=150))
-    assert len(rows.admit({}, now_s=0).entries) == 4
-    rows.admit({}, now_s=1)  # they are done
+    assert len(rows.admit([], now_s=0).entries) == 4
+    rows.admit([], now_s=1)  # they are done
     for _ in range(4):
         rows.push(Waiting(calls_left=150))
 
 
 def test_an_empty_queue_takes_a_row_of_any_length() -> None:
     rows = queue(max_queue_s=0.1)
-    rows.admit({"a": 8}, now_s=0)
+    rows.admit(taking(a=8), now_s=0)
     rows.push(Waiting(calls_left=10_000))
     assert len(rows) == 1
 
@@ -220,7 +248,7 @@ def test_position_counts_the_rows_that_go_first() -> None:
     rows = [Waiting(calls_left=calls) for calls in (30, 10, 20, 20)]
     waiting = queue(*rows)
     assert [waiting.position(row, 0) for row in rows] == [3, 0, 1, 2]
-    waiting.admit({"a": 6}, now_s=0)
+    waiting.admit(taking(a=6), now_s=0)
     assert [waiting.position(row, 0) for row in rows] == [2, 0, 0, 1]
 
 
@@ -228,14 +256,14 @@ def test_a_row_that_starts_at_once_takes_its_calls_among_what_runs() -> None:
     row = Waiting(calls_left=50)
     waiting = queue(row)
     assert waiting.eta_s(row, 0, 0) == pytest.approx(50 * PLAIN.step_at(2))
-    waiting.admit({"a": 4}, now_s=0)  # it has started
+    waiting.admit(taking(a=4), now_s=0)  # it has started
     assert waiting.eta_s(row, 999, 0) == pytest.approx(50 * PLAIN.step_at(6))
 
 
 def test_a_row_that_waits_takes_the_work_ahead_and_its_own_calls() -> None:
     first, second = Waiting(calls_left=10), Waiting(calls_left=20)
     waiting = queue(first, second)
-    waiting.admit({"a": 8}, now_s=0)
+    waiting.admit(taking(a=8), now_s=0)
     # Of the 400 lane calls that run a quarter must end: 2 lanes of 8.
     assert waiting.eta_s(first, 400, 0) == pytest.approx(1 + 10 * 0.08)
     assert waiting.eta_s(second, 400, 0) == pytest.approx(1 + 20 * 0.01 + 20 * 0.08)
@@ -399,7 +427,8 @@ class Play:
 
     def admit(self) -> None:
         running = {key: self.weight(key) for key in self.running}
-        admission = self.waiting.admit(running, now_s=self.now_s)
+        beside = [row for rows in self.running.values() for row in rows]
+        admission = self.waiting.admit(beside, now_s=self.now_s)
         self.queued.difference_update(admission.entries)
         self.held_back[admission.held_back] += 1
         assert (admission.held_back is None) == (not self.queued)

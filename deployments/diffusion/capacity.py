@@ -10,7 +10,7 @@ import logging
 import os
 import tempfile
 from bisect import bisect_left
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -198,11 +198,15 @@ class Capacity:
         self._lowered[key] = max(1.0, min(self.limit(key), weight / 2))
 
 
+OPEN_SHARE = 7 / 8
+"""Of the lanes; the others are for rows nearly as urgent as the most urgent one that runs."""
+
 HeldBack = Literal[
     "no lane free",
     "wider than the lanes free",
     "no lanes free for its size",
     "wider than the capacity, to run alone",
+    "others are far more urgent",
 ]
 """Why a row does not start."""
 
@@ -210,9 +214,9 @@ HeldBack = Literal[
 class Room:
     """The lanes taken of a capacity, by key, while rows are let in one after the other."""
 
-    def __init__(self, capacity: Capacity, running: Mapping[Hashable, float]) -> None:
+    def __init__(self, capacity: Capacity) -> None:
         self._capacity = capacity
-        self.taken = dict(running)
+        self.taken: dict[Hashable, float] = {}
 
     def refusal(self, key: Hashable, weight: float) -> HeldBack | None:
         """Why a row of `weight` lanes cannot start; None if it can. Alone, a row of any width can.
@@ -234,6 +238,12 @@ class Room:
         if self.taken.get(key, 0.0) + weight > limit:
             return "no lanes free for its size"
         return None
+
+    def reserved(self, key: Hashable, weight: float) -> HeldBack | None:
+        """Why a row that is far less urgent than others cannot start, though there is room."""
+        total = sum(self.taken.values())
+        open_lanes = OPEN_SHARE * self._capacity.limit(key)
+        return "others are far more urgent" if total and total + weight > open_lanes else None
 
     def take(self, key: Hashable, weight: float) -> None:
         """A row of `weight` lanes runs from now on."""

@@ -1,7 +1,7 @@
 """The threads that make files of pixels, and how many pictures may wait for them.
 
-They belong to the engine's replica: a PNG of 1024 x 1024 pixels takes 29 ms here, as it does inline,
-and 38 ms by way of a CPU replica, to which its 3 MB have to go (`scripts/bench_imaging.py`).
+They belong to the engine's replica: a PNG of 1024 x 1024 pixels takes 29 ms here, and 38 ms by way
+of a CPU replica, to which its 3 MB have to go (`scripts/bench_imaging.py`).
 """
 
 import threading

@@ -188,7 +188,8 @@ class Engine:
             self._batches = {key: batch for key, batch in self._batches.items() if batch.members}
             put_back = self._running() if self._reception.somebody_arrived() else []
             self._queue.return_to_queue(put_back)
-            admission = self._queue.admit(self._weights_beside(put_back), now_s=now_s)
+            beside = [run for run in self._occupying() if run not in put_back]
+            admission = self._queue.admit(beside, now_s=now_s)
             if admission.held_back is not None:
                 self._stats.held_back[admission.held_back] += 1
         if admission.held_back not in (None, self._held_back):
@@ -293,14 +294,6 @@ class Engine:
 
     def _running(self) -> list[Run]:
         return [member.run for batch in self._batches.values() for member in batch.members]
-
-    def _weights_beside(self, put_back: Sequence[Run]) -> dict[Hashable, float]:
-        """What runs or is about to, by key, but for these."""
-        weights: dict[Hashable, float] = {}
-        for run in self._occupying():
-            if run not in put_back:
-                weights[run.key] = weights.get(run.key, 0.0) + run.weight
-        return weights
 
     def _running_lane_calls(self) -> float:
         return sum(run.lane_calls_left for run in self._occupying())

@@ -6,7 +6,8 @@ past `max_queue_s` a row is answered with `Requeue`, so that no backlog is pinne
 The most urgent row of any key starts, as long as its key has lanes free and the device has. The
 first that does not fit holds back all behind it, of whatever key: else narrow rows would overtake a
 wide one for ever. That costs little where only its own size is full, since limits differ only after
-a lack of memory; and a row that passed would take the lanes it waits for.
+a lack of memory; and a row that passed would take the lanes it waits for. The last lanes are kept
+from rows that are far less urgent than one that runs, since a full batch steps more slowly.
 
 No row waits longer than, in seconds (encoding, decoding and loading come on top),
 
@@ -21,12 +22,21 @@ rows back, and adds E * L.
 """
 
 import heapq
+import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple
 
 from deployments.diffusion.capacity import Capacity, HeldBack, Room
-from deployments.diffusion.order import AGEING_CALLS_PER_S, E, Turns, deadline_calls, rank
+from deployments.diffusion.order import (
+    AGEING_CALLS_PER_S,
+    SPREAD_CALLS,
+    E,
+    Turns,
+    deadline_calls,
+    rank,
+    whole_rank,
+)
 from deployments.errors import Requeue
 
 
@@ -59,6 +69,8 @@ class StepQueue(Generic[E]):
         self._lane_calls: dict[Hashable, float] = {}
         self._running: Mapping[Hashable, float] = {}
         self._turns = Turns()
+        # Where a second of waiting outweighs as much, the order is that of arrival.
+        self._spread = SPREAD_CALLS if ageing_calls_per_s < SPREAD_CALLS else math.inf
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -95,17 +107,21 @@ class StepQueue(Generic[E]):
             for key, lane_calls in self._lane_calls.items()
         )
 
-    def admit(self, running: Mapping[Hashable, float], *, now_s: float) -> Admission[E]:
-        """Takes out the rows that start now, beside what runs: weight by key.
+    def admit(self, running: Iterable[E], *, now_s: float) -> Admission[E]:
+        """Takes out the rows that start now, beside those that run.
 
         To be called before every step, also when nothing waits: what runs is learnt here.
         """
-        room = Room(self._capacity, running)
+        room, beside = Room(self._capacity), list(running)
+        for entry in beside:
+            room.take(entry.key, entry.weight)
         self._running = room.taken
         admitted: list[E] = []
         held_back: HeldBack | None = None
         for entry in self._by_urgency(now_s):
             held_back = room.refusal(entry.key, entry.weight)
+            if held_back is None and self._is_far_behind(entry, [*beside, *admitted]):
+                held_back = room.reserved(entry.key, entry.weight)
             if held_back is not None:
                 break
             room.take(entry.key, entry.weight)
@@ -187,6 +203,12 @@ class StepQueue(Generic[E]):
         heapq.heapify(heap)
         while heap:
             yield heapq.heappop(heap)[2]
+
+    def _is_far_behind(self, entry: E, others: Iterable[E]) -> bool:
+        worth = whole_rank(entry, self._ageing_calls_per_s) - self._spread
+        return entry.deadline_s is None and any(
+            whole_rank(other, self._ageing_calls_per_s) < worth for other in others
+        )
 
     def _ahead(self, entry: E, now_s: float) -> list[E]:
         if entry not in self._waiting:
