@@ -118,6 +118,8 @@ class _Offers:
     def __init__(self, give_up: float = 0.0) -> None:
         """After `OFFERS` of them the next ones come in the loop's time before `give_up`, if any."""
         self.made = 0
+        self.prepared: Any = None
+        """The input image that went with the last one."""
         self._give_up = give_up
 
     async def refused(self, error: Exception) -> None:
@@ -146,9 +148,11 @@ class _Prepared:
         self._call = self._begun()
 
     def of(self, offers: _Offers) -> Any:
-        """The call, begun anew for a row that was refused: lost may have been imaging's replica."""
-        if offers.made:
+        """The call, begun anew for a row that was refused with it: lost may have been imaging's
+        replica. Once for all rows."""
+        if offers.made and offers.prepared is self._call:
             self._call = self._begun()
+        offers.prepared = self._call
         return self._call
 
     def cancel(self) -> None:

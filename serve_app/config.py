@@ -92,6 +92,15 @@ class ImagingSection(Section, frozen=True, kw_only=True):
     settings: ImagingSettings = ImagingSettings()
     deployment: DeploymentOptions = DeploymentOptions()
 
+    def __post_init__(self) -> None:
+        at_once = self.deployment.max_ongoing_requests
+        if at_once <= self.settings.max_waiting:
+            raise ValueError(
+                f"max_ongoing_requests is {at_once}: Serve would refuse an image before "
+                f"max_waiting ({self.settings.max_waiting}) does; set it above that and the "
+                "replica's threads together"
+            )
+
 
 class JobsDeployment(DeploymentOptions, frozen=True, kw_only=True):
     """As every deployment, with the defaults of one that waits far more than it works."""

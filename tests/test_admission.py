@@ -41,7 +41,8 @@ def test_no_more_wait_than_may(threads: int, max_waiting: int, arrives: list[boo
 def test_who_is_refused_hears_how_long_the_rest_takes() -> None:
     admission = Admission(threads=2, max_waiting=4)
     for _ in range(200):
-        admission.took(0.5)
+        admission.enter()
+        admission.leave(0.5)
     for _ in range(6):
         admission.enter()
     with pytest.raises(Requeue, match="4 images wait to be prepared here, and 4 may") as refused:
@@ -69,6 +70,8 @@ def test_a_replica_refuses_what_it_has_no_room_for(monkeypatch: pytest.MonkeyPat
         assert all(isinstance(call.exception(), Requeue) for call in refused)
         calls[1].cancel()  # it waits, so its place is free at once
         await asyncio.wait([calls[1]])
+        # Nor does what nobody waits for any more stay in memory until a thread comes to it.
+        assert imaging._pool._work_queue.empty()
         later = asyncio.create_task(imaging.prepare(image, None, SPEC))
         await asyncio.sleep(0)
         gate.set()

@@ -32,7 +32,14 @@ STEP = 1 / 127.5
 """Of 255, in planes of -1..1."""
 
 PREPARE = ("ours_ms", "pillow_numpy_ms", "opencv_numpy_ms", "numpy_ms")
-ENCODE = ("ours_ms", "ours_bytes", "pillow_ms", "pillow_bytes")
+ENCODE = (
+    "ours_ms",
+    "ours_bytes",
+    "pillow_ms",
+    "pillow_bytes",
+    "opencv_ms",
+    "opencv_bytes",
+)
 DECODE = ("ours_ms", "pillow_numpy_ms", "opencv_numpy_ms")
 WAYS = ("inline", "thread", "replica")
 PATH = [f"{way}{ending}" for way in WAYS for ending in ("_ms", "_blocked_ms")]

@@ -150,12 +150,22 @@ def test_what_was_let_in_takes_room() -> None:
     room = Room(Capacity(curve(), max_lanes=8))
     room.take("a", 4)
     room.take("b", 1)
-    assert room.reserved("a", 2) is None
-    assert room.reserved("a", 3) == "others are far more urgent"
+    assert [room.is_last("a", weight) for weight in (1, 2, 3)] == [False, False, True]
     room.take("b", 2.5)
     assert room.taken == {"a": 4, "b": 3.5}
     assert room.refusal("a", 1) == "no lane free"
-    assert Room(Capacity(curve(), max_lanes=8)).reserved("a", 8) is None  # it runs alone
+    assert not Room(Capacity(curve(), max_lanes=8)).is_last("a", 8)  # it runs alone
+
+
+def test_a_small_capacity_keeps_no_lanes_and_a_lowered_key_is_not_the_measure() -> None:
+    small = Room(Capacity(curve(), max_lanes=4))
+    small.take("a", 2)
+    assert not small.is_last("a", 2)
+    capacity = Capacity(curve(), max_lanes=8)
+    capacity.lower("low", 4)
+    room = Room(capacity)
+    room.take("a", 2)
+    assert not room.is_last("low", 1)
 
 
 # On disk

@@ -37,8 +37,8 @@ def test_who_submits_waits_only_when_too_much_does() -> None:
 
 def test_a_saturated_engine_never_waits_for_its_codecs(tiny_family: StableDiffusion) -> None:
     rows = [
-        make_row(seed=seed, num_inference_steps=1 + seed % 3, output_format=kind)
-        for seed, kind in enumerate(("png", "jpeg", "webp") * 20)
+        make_row(seed=seed, num_inference_steps=1, output_format=kind)
+        for seed, kind in enumerate(("png", "jpeg", "webp") * 100)
     ]
     with driven(tiny_family) as engine:
         futures = [engine.submit(row) for row in rows]

@@ -21,7 +21,7 @@ from deployments.imaging.deployment import Imaging
 from deployments.imaging.kernels import composite, pack
 from deployments.imaging.prepare import prepare
 from deployments.imaging.settings import ImagingSettings
-from deployments.requests import MaskPolarity, PreparedImage, PrepareSpec
+from deployments.requests import MaskPolarity, PreparedImage, PrepareSpec, ResizeMode
 
 ROOT = Path(__file__).parents[1]
 SETTINGS = ImagingSettings()
@@ -223,6 +223,63 @@ def test_the_unmasked_region_survives_an_edit() -> None:
     assert (edited[painted] == 99).all()
 
 
+@pytest.mark.parametrize("mode", ["crop", "pad"])
+def test_image_and_mask_are_cropped_and_padded_alike(mode: ResizeMode) -> None:
+    painted = box(64, 128, slice(16, 40), slice(50, 90))
+    image = Image.fromarray(np.where(painted, 255, 0).astype(np.uint8)).convert("RGB")
+    wanted = PrepareSpec(
+        width=64, height=64, latent_factor=8, mask_polarity="transparent", resize_mode=mode
+    )
+    prepared = prepare(saved(image), alpha_mask(painted), wanted, SETTINGS)
+    assert prepared.mask is not None
+    # The picture is white where its mask paints, and stays so.
+    np.testing.assert_allclose(prepared.pixels[0], prepared.mask * 2 - 1, atol=1e-5)
+    rows, columns = np.nonzero(prepared.mask)
+    found = (rows.min(), rows.max() + 1, columns.min(), columns.max() + 1)
+    assert found == {"crop": (16, 40, 18, 58), "pad": (24, 36, 25, 45)}[mode]
+
+
+def test_a_blurred_mask_is_soft_on_both_sides_of_its_edge() -> None:
+    painted = box(64, 128, slice(None), slice(64, None))
+    wanted = PrepareSpec(
+        width=128, height=64, latent_factor=8, mask_polarity="white", mask_blur=4.0
+    )
+    prepared = prepare(saved(photo()), grey_mask(painted), wanted, SETTINGS)
+    assert prepared.mask is not None
+    assert prepared.latent_mask is not None
+    edge = prepared.mask[32, 48:80]
+    assert (np.diff(edge) >= 0).all()
+    assert 0.1 < edge[16 - 4] < 0.25
+    assert 0.75 < edge[16 + 3] < 0.9
+    assert edge[0] == 0
+    assert edge[-1] == pytest.approx(1)
+    assert prepared.latent_mask[4].tolist() == [0] * 6 + [1] * 10  # wherever it paints at all
+
+
+def test_a_blur_that_leaves_nothing_to_paint_is_refused() -> None:
+    dot = grey_mask(box(512, 512, slice(0, 1), slice(0, 1)))
+    wanted = PrepareSpec(
+        width=512, height=512, latent_factor=8, mask_polarity="white", mask_blur=64.0
+    )
+    refused = refusal(saved(photo(512, 512)), dot, wanted)
+    assert (refused.param, "lower mask_blur" in refused.message) == ("mask", True)
+
+
+@pytest.mark.parametrize(
+    ("name", "pillow"),
+    [
+        ("area", Image.Resampling.BOX),
+        ("bilinear", Image.Resampling.BILINEAR),
+        ("bicubic", Image.Resampling.BICUBIC),
+        ("lanczos", Image.Resampling.LANCZOS),
+    ],
+)
+def test_the_filter_of_the_settings_is_the_one_used(name: Any, pillow: Image.Resampling) -> None:
+    prepared = prepare(saved(photo(150, 70)), None, spec(), ImagingSettings(filter=name))
+    resized = np.asarray(photo(150, 70).resize((64, 32), pillow), np.float32).transpose(2, 0, 1)
+    assert np.abs((prepared.pixels + 1) * 127.5 - resized).max() <= 0.5 + 1e-3
+
+
 # 3. Settings and imports
 
 
@@ -277,10 +334,12 @@ def test_preparing_leaves_the_event_loop_free(monkeypatch: pytest.MonkeyPatch) -
 
 
 ON_RAY = """
+import io
 import sys
 import ray
+from PIL import Image
 from ray import serve
-from deployments.errors import InvalidImage
+from deployments.errors import InvalidImage, Requeue
 from deployments.imaging.deployment import Imaging
 from deployments.imaging.settings import ImagingSettings
 from deployments.requests import PrepareSpec
@@ -288,7 +347,7 @@ from deployments.requests import PrepareSpec
 ray.init(num_cpus=2, include_dashboard=False, object_store_memory=80_000_000, log_to_driver=False)
 serve.start(proxy_location="Disabled")
 deployment = serve.deployment(ray_actor_options={"num_cpus": 1})(Imaging)
-handle = serve.run(deployment.bind(ImagingSettings()), route_prefix=None)
+handle = serve.run(deployment.bind(ImagingSettings(max_waiting=1)), route_prefix=None)
 spec = PrepareSpec(width=64, height=32, latent_factor=8, mask_polarity="transparent")
 prepared = handle.prepare.remote(sys.stdin.buffer.read(), None, spec).result()
 print(prepared.pixels.shape, prepared.pixels.dtype)
@@ -296,6 +355,18 @@ try:
     handle.prepare.remote(b"no image", None, spec).result()
 except InvalidImage as refused:
     print(refused.param, refused.code)
+
+picture = io.BytesIO()
+Image.new("RGB", (6000, 5000)).save(picture, "png")
+calls = [handle.prepare.remote(picture.getvalue(), None, spec) for _ in range(8)]
+outcomes = set()
+for call in calls:
+    try:
+        outcomes.add(type(call.result()).__name__)
+    except Requeue as full:
+        assert full.pending_s > 0
+        outcomes.add("Requeue")
+print(sorted(outcomes))
 serve.shutdown()
 ray.shutdown()
 """
@@ -311,5 +382,6 @@ def test_the_deployment_on_ray(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
     )
-    said = done.stdout.decode().splitlines()[:2]  # then come Ray's own lines on shutting down
-    assert said == ["(3, 32, 64) float32", "image unsupported_image_format"], done.stderr.decode()
+    said = done.stdout.decode().splitlines()[:3]  # then come Ray's own lines on shutting down
+    sorts = ["(3, 32, 64) float32", "image unsupported_image_format"]
+    assert said == [*sorts, "['PreparedImage', 'Requeue']"], done.stderr.decode()

@@ -22,6 +22,7 @@ from deployments.diffusion.order import (
     SPREAD_CALLS,
     Turns,
     decodes_due,
+    whole_rank,
 )
 from deployments.diffusion.queue import StepQueue
 from deployments.errors import Requeue
@@ -150,8 +151,16 @@ def test_the_last_lanes_are_for_rows_nearly_as_urgent_as_the_first() -> None:
     assert (admission.entries, admission.held_back) == (rows[:3], "others are far more urgent")
     # First come, first served knows no short rows; and a deadline is a deadline.
     assert queue(*rows, ageing_calls_per_s=1e6).admit([], now_s=0).entries == rows
+    assert queue(*rows, ageing_calls_per_s=0).admit([], now_s=0).entries == rows
     rows[3].deadline_s = 99.0
     assert queue(*rows).admit([], now_s=0).held_back is None
+
+
+def test_who_is_passed_over_holds_nobody_back() -> None:
+    running = [Waiting(calls_left=8) for _ in range(3)]
+    parked, short = Waiting(calls_left=60), Waiting(calls_left=8)
+    parked.calls_left = 3
+    assert queue(parked, short).admit(running, now_s=0).entries == [short]
 
 
 def test_a_row_is_short_by_all_its_calls_and_less_so_the_longer_others_wait() -> None:
@@ -434,7 +443,9 @@ class Play:
         assert (admission.held_back is None) == (not self.queued)
         if admission.entries:
             most = max(self.urgency(row, running) for row in admission.entries)
-            assert all(most <= self.urgency(row, running) + 1e-6 for row in self.queued)
+            first = min(self.whole(row) for row in [*beside, *admission.entries])
+            near = [row for row in self.queued if self.whole(row) <= first + SPREAD_CALLS]
+            assert all(most <= self.urgency(row, running) + 1e-6 for row in near)
         for row in admission.entries:
             row.started_s = self.now_s if row.started_s is None else row.started_s
             self.running.setdefault(row.key, []).append(row)
@@ -452,6 +463,9 @@ class Play:
             left_s = row.deadline_s - self.now_s
             urgency -= DEADLINE_CALLS * (run_s <= left_s < 2 * run_s)
         return urgency
+
+    def whole(self, row: Waiting) -> float:
+        return whole_rank(row, self.ageing)
 
     def check_capacity(self) -> None:
         rows = [row for rows in self.running.values() for row in rows]

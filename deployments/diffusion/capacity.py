@@ -198,9 +198,6 @@ class Capacity:
         self._lowered[key] = max(1.0, min(self.limit(key), weight / 2))
 
 
-OPEN_SHARE = 7 / 8
-"""Of the lanes; the others are for rows nearly as urgent as the most urgent one that runs."""
-
 HeldBack = Literal[
     "no lane free",
     "wider than the lanes free",
@@ -239,11 +236,11 @@ class Room:
             return "no lanes free for its size"
         return None
 
-    def reserved(self, key: Hashable, weight: float) -> HeldBack | None:
-        """Why a row that is far less urgent than others cannot start, though there is room."""
+    def is_last(self, key: Hashable, weight: float) -> bool:
+        """Whether a row of `weight` lanes would take some of the last eighth that is left."""
         total = sum(self.taken.values())
-        open_lanes = OPEN_SHARE * self._capacity.limit(key)
-        return "others are far more urgent" if total and total + weight > open_lanes else None
+        most = int(max(map(self._capacity.limit, (key, *self.taken))))
+        return total > 0 and total + weight > most - most // 8
 
     def take(self, key: Hashable, weight: float) -> None:
         """A row of `weight` lanes runs from now on."""

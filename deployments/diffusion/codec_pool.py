@@ -4,10 +4,13 @@ They belong to the engine's replica: a PNG of 1024 x 1024 pixels takes 29 ms her
 of a CPU replica, to which its 3 MB have to go (`scripts/bench_imaging.py`).
 """
 
+import logging
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+
+logger = logging.getLogger(__name__)
 
 MAX_WAITING = 64
 """Pictures, which are 200 MB of pixels at 1024 x 1024."""
@@ -25,6 +28,8 @@ class CodecPool:
     def submit(self, work: Callable[..., None], *arguments: Any) -> None:
         """Runs it on a thread, soon. `work` answers for its own errors."""
         if not self._slots.acquire(blocking=False):
+            if not self.waits:
+                logger.warning("the engine waits for its codecs; raise codec_threads")
             self.waits += 1
             self._slots.acquire()
         self._threads.submit(work, *arguments).add_done_callback(lambda _: self._slots.release())

@@ -69,8 +69,9 @@ class StepQueue(Generic[E]):
         self._lane_calls: dict[Hashable, float] = {}
         self._running: Mapping[Hashable, float] = {}
         self._turns = Turns()
-        # Where a second of waiting outweighs as much, the order is that of arrival.
-        self._spread = SPREAD_CALLS if ageing_calls_per_s < SPREAD_CALLS else math.inf
+        # Where a second of waiting outweighs as much, the order is that of arrival; and without
+        # ageing a row that is passed over might wait for ever.
+        self._spread = SPREAD_CALLS if 0 < ageing_calls_per_s < SPREAD_CALLS else math.inf
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -84,7 +85,7 @@ class StepQueue(Generic[E]):
     def check(self, lane_calls: float, weight: float, key: Hashable) -> None:
         """Raises Requeue when one more row would have to wait, and would exceed the bound."""
         if sum(self._running.values()) + self._weight + weight <= self._capacity.limit(key):
-            return  # it starts with the next step
+            return  # it starts with the next step, or when nobody is far more urgent
         pending_s = self.pending_s()
         work_s = lane_calls * self._capacity.lane_call_s(key)
         if self._waiting and pending_s + work_s > self._max_queue_s:
@@ -118,16 +119,20 @@ class StepQueue(Generic[E]):
         self._running = room.taken
         admitted: list[E] = []
         held_back: HeldBack | None = None
+        passed_over: HeldBack | None = None
         for entry in self._by_urgency(now_s):
             held_back = room.refusal(entry.key, entry.weight)
-            if held_back is None and self._is_far_behind(entry, [*beside, *admitted]):
-                held_back = room.reserved(entry.key, entry.weight)
             if held_back is not None:
                 break
+            if room.is_last(entry.key, entry.weight) and self._is_far_behind(
+                entry, [*beside, *admitted]
+            ):
+                passed_over = "others are far more urgent"
+                continue  # the lanes are for who comes next, if that is more urgent as a whole
             room.take(entry.key, entry.weight)
             admitted.append(entry)
         self._remove(admitted)
-        return Admission(admitted, held_back)
+        return Admission(admitted, held_back or passed_over)
 
     def next_key(self, running: Mapping[Hashable, Sequence[E]], now_s: float) -> Hashable | None:
         """The key that steps next, of those with rows running; None when nothing runs."""

@@ -30,10 +30,8 @@ class Admission:
             )
         self._inside += 1
 
-    def leave(self) -> None:
-        """One that entered is done, or was given up before a thread began it."""
+    def leave(self, took_s: float | None = None) -> None:
+        """One that entered is done, after so long on a thread; None if it never got one."""
         self._inside -= 1
-
-    def took(self, seconds: float) -> None:
-        """So long has a thread been busy with one of them."""
-        self._mean_s += _NEWEST_SHARE * (seconds - self._mean_s)
+        if took_s is not None:
+            self._mean_s += _NEWEST_SHARE * (took_s - self._mean_s)

@@ -34,6 +34,11 @@ MAX_SIDE = 65_535
 """Pixels: the most a JPEG can have. Resampling tables grow with the side, not with the area."""
 
 
+MAX_SCANS = 100
+"""Of a progressive JPEG, whose encoders make about ten."""
+_START_OF_SCAN = b"\xff\xda"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageHeader:
     """What the first bytes of a file say."""
@@ -113,6 +118,8 @@ def _open(data: bytes, param: str, max_megapixels: float) -> ImageFile:
         # its own, without saying their size.
         image = _READERS[name](BytesIO(data))
     _check_size(*image.size, param, max_megapixels)
+    if name == "jpeg":
+        _check_scans(data, param)
     return image
 
 
@@ -162,6 +169,17 @@ def _check_size(width: int, height: int, param: str, max_megapixels: float) -> N
         param=param,
         code="image_too_large",
     )
+
+
+def _check_scans(data: bytes, param: str) -> None:
+    # Each goes over the whole picture: at 32 megapixels 53 bytes cost 21 ms.
+    scans = data.count(_START_OF_SCAN)
+    if scans > MAX_SCANS:
+        raise InvalidImage(
+            f"{param} has {scans} scans, and a JPEG may have {MAX_SCANS} here: save it again",
+            param=param,
+            code="invalid_image",
+        )
 
 
 @contextmanager

@@ -24,6 +24,7 @@ class Imaging:
         threads = _num_threads()
         self._settings = settings
         self._admission = Admission(threads=threads, max_waiting=settings.max_waiting)
+        self._free = asyncio.Semaphore(threads)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="imaging")
         warm_up()
 
@@ -33,20 +34,23 @@ class Imaging:
         Raises `InvalidImage`, as that does, and `Requeue` where too many images wait.
         """
         self._admission.enter()
+        # Not in the pool's own queue, from which nobody takes the files of a cancelled call.
+        try:
+            await self._free.acquire()
+        except asyncio.CancelledError:
+            self._admission.leave()
+            raise
         loop = asyncio.get_running_loop()
-
-        def timed() -> PreparedImage:
-            begun_s = time.monotonic()
-            try:
-                return prepare(image, mask, spec, self._settings)
-            finally:
-                loop.call_soon_threadsafe(self._admission.took, time.monotonic() - begun_s)
-
-        work = self._pool.submit(timed)
+        begun_s = time.monotonic()
+        work = self._pool.submit(prepare, image, mask, spec, self._settings)
         # When the thread is done with it, not when the caller is: a call that is cancelled half-way
         # keeps its thread busy.
-        work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._admission.leave))
+        work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._done, begun_s))
         return await asyncio.wrap_future(work)
+
+    def _done(self, begun_s: float) -> None:
+        self._admission.leave(time.monotonic() - begun_s)
+        self._free.release()
 
 
 def _num_threads() -> int:

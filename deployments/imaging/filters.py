@@ -44,7 +44,7 @@ def filter_for(source: int, target: int) -> Filter:
     return "area" if source % target == 0 or source >= 4 * target else "bicubic"
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=16)
 def taps(source: int, target: int, name: Filter, scaled: int | None = None) -> Taps:
     """The table for one axis, sizes in pixels; antialiased, as the window grows with scale.
 

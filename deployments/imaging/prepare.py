@@ -38,15 +38,14 @@ def prepare(
     painted = _painted(decode(mask, param="mask", max_megapixels=limit), spec.mask_polarity)
     levels = painted[..., None] * np.uint8(255)
     soft = _resized(levels, spec, settings, scale=1 / 255, offset=0.0)[0]
-    soft[soft < _HALF_A_STEP] = 0  # a trace of paint that no pixel would show
-    if not soft.any():
-        raise InvalidImage(
-            f"mask leaves nothing to paint at {spec.width}x{spec.height} px: "
-            f"{_CURES[spec.mask_polarity]}",
-            param="mask",
-        )
     if spec.mask_blur:
         soft = _blurred(soft, spec.mask_blur)
+    soft[soft < _HALF_A_STEP] = 0  # a trace of paint that no pixel would show
+    if not soft.any():
+        cure = _CURES[spec.mask_polarity] + (" or lower mask_blur" if spec.mask_blur else "")
+        raise InvalidImage(
+            f"mask leaves nothing to paint at {spec.width}x{spec.height} px: {cure}", param="mask"
+        )
     return PreparedImage(
         pixels=planes,
         mask=soft,

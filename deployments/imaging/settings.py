@@ -13,11 +13,12 @@ class ImagingSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Largest input image or mask, in millions of pixels, read off its header before decoding.
 
     Decoding takes 10 bytes a pixel for a JPEG or a PNG, 16 for a PNG and 24 for a WebP with
-    alpha: 770 MB at 32, for each thread of a replica.
+    alpha, and 3 more for the image while its mask is decoded: 860 MB at 32, for each thread of a
+    replica.
     """
-    max_waiting: int = 64
-    """Images that may wait here for a thread; past it one is answered with `Requeue`, hence with
-    429 once every replica has so many."""
+    max_waiting: int = 16
+    """Images that may wait here for a thread, each with the bytes that its client sent; past it one
+    is answered with `Requeue`, hence with 429 once every replica has so many."""
     filter: Literal["auto", "area", "bilinear", "bicubic", "lanczos"] = "auto"
     """How input images are resized. `auto` takes `area` for whole multiples and from 4x down on,
     and else `bicubic`."""

@@ -44,6 +44,7 @@ def encoding(pixels: NDArray[np.uint8], output_format: OutputFormat, effort: Eff
     rivals: dict[str, Callable[[], bytes]] = {
         "ours": lambda: encode(pixels, output_format, QUALITY),
         "pillow": lambda: _saved(image, output_format),
+        "opencv": lambda: _encoded(pixels, output_format),
     }
     files = {name: call() for name, call in rivals.items()}
     if output_format == "png":
@@ -84,6 +85,16 @@ def _saved(image: Image.Image, output_format: OutputFormat) -> bytes:
     else:
         image.save(buffer, output_format, quality=QUALITY)
     return buffer.getvalue()
+
+
+def _encoded(pixels: NDArray[np.uint8], output_format: OutputFormat) -> bytes:
+    quality = {
+        "jpeg": [cv2.IMWRITE_JPEG_QUALITY, QUALITY],
+        "webp": [cv2.IMWRITE_WEBP_QUALITY, QUALITY],
+    }
+    colours = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    _, content = cv2.imencode(f".{output_format}", colours, quality.get(output_format, []))
+    return bytes(content)
 
 
 def _check_lossless(pixels: NDArray[np.uint8], files: Mapping[str, bytes]) -> None:

@@ -92,7 +92,6 @@ async def _prepare_all_at_once() -> None:
     told = {
         "wanted": [outcome for _, _, outcome in sent],
         "got": [_outcome(answer) for answer in answers],
-        "sent_bytes": sum(len(image) + len(mask or b"") for image, mask, _ in sent),
         "grown_bytes": _memory("VmHWM") - before,
     }
     print(json.dumps(told))

@@ -168,7 +168,16 @@ CUT = [
 SCAN = BASE.index(b"\xff\xda")
 TABLE = BASE.index(b"\xff\xc4")
 
+SCANS = saved(Image.fromarray(PIXELS), "jpeg", progressive=True)
+LAST_SCAN = SCANS[SCANS.rindex(b"\xff\xda") : -2]
+
 DAMAGED = [
+    Case(
+        "jpeg that repeats its last scan",
+        SCANS[:-2] + LAST_SCAN * 200 + SCANS[-2:],
+        "invalid_image",
+        says="scans",
+    ),
     Case(
         "jpeg of 65535x65535",
         patched(BASE, HEIGHT, b"\xff" * 4),
