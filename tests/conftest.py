@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from deployments.diffusion.families.stable_diffusion import StableDiffusion
-from deployments.diffusion.loading import EMBEDDED
+from deployments.diffusion.model_files import EMBEDDED
 from tests.service import Service, running_service
-from tests.tiny_model import save_tiny_model
+from tests.tiny_model import open_model, save_tiny_model
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -38,13 +38,13 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_family(tiny_folder: Path) -> StableDiffusion:
-    return StableDiffusion(str(tiny_folder), torch.device("cpu"), torch.float32)
+    return open_model(tiny_folder)
 
 
 @pytest.fixture(scope="session")
 def embedded_family() -> StableDiffusion:
     """The model that ships with the package."""
-    return StableDiffusion(str(EMBEDDED), torch.device("cpu"), torch.float32)
+    return open_model(EMBEDDED)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ def by_pipeline(
 
     `more` goes to the pipeline's call as it is.
     """
-    components = {**family._pipeline.components}
+    components = {**family.pipeline.components}
     components["scheduler"] = make_scheduler(row.scheduler, family.scheduler_config)
     arguments: dict[str, Any] = {
         "prompt": row.prompt,

@@ -6,6 +6,7 @@ other; `scripts/test --all` runs whatever else there is, and every sampler on th
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,12 +15,12 @@ import torch
 
 from deployments.diffusion.engine import Engine
 from deployments.diffusion.families.stable_diffusion import StableDiffusion
-from deployments.diffusion.loading import EMBEDDED
+from deployments.diffusion.model_files import EMBEDDED
 from deployments.diffusion.samplers import SAMPLERS
 from deployments.requests import PreparedImage, Row
 from tests.driving import drive, driven, make_prepared, make_row
 from tests.pipelines import by_pipeline
-from tests.tiny_model import save_tiny_model
+from tests.tiny_model import open_model, save_tiny_model
 
 TOLERANCE = 1e-4
 MODES = {
@@ -42,9 +43,9 @@ class Subject(NamedTuple):
     decoded: list[torch.Tensor]
 
 
-def started(stack: ExitStack, source: str) -> Subject:
+def started(stack: ExitStack, folder: Path) -> Subject:
     """One engine for all the tests of a module, so that tables are made once."""
-    family = StableDiffusion(source, torch.device("cpu"), torch.float32)
+    family = open_model(folder)
     decode, decoded = family.decode, list[torch.Tensor]()
 
     def record(latents: torch.Tensor) -> torch.Tensor:
@@ -61,7 +62,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Subject
     with ExitStack() as stack:
         yield {
             kind: started(
-                stack, str(save_tiny_model(tmp_path_factory.mktemp("tiny"), prediction_type=kind))
+                stack, save_tiny_model(tmp_path_factory.mktemp("tiny"), prediction_type=kind)
             )
             for kind in MODELS
         }
@@ -70,7 +71,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Subject
 @pytest.fixture(scope="module")
 def embedded() -> Iterator[Subject]:
     with ExitStack() as stack:
-        yield started(stack, str(EMBEDDED))
+        yield started(stack, EMBEDDED)
 
 
 def relative_error(subject: Subject, row: Row, prepared: PreparedImage | None) -> float:

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from deployments.diffusion.chunks import Chunk, Chunker, Tokens
 from deployments.diffusion.families.family import Family
-from deployments.diffusion.families.stable_diffusion import StableDiffusion, weighted
+from deployments.diffusion.families.stable_diffusion import StableDiffusion
+from deployments.diffusion.families.weighted import weighted
 from deployments.diffusion.prompts import read_prompts
 from deployments.ingress.resolve import resolve
 from deployments.requests import GenerationParams, ImageResult, Row
@@ -33,7 +34,7 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def clip_family(clip_folder: Path) -> StableDiffusion:
-    return StableDiffusion(str(clip_folder), torch.device("cpu"), torch.float32)
+    return open_model(clip_folder)
 
 
 def read(family: Family, prompt: str, *, weighting: bool = False, chunks: int = 4) -> Tokens:
@@ -49,7 +50,7 @@ def states(family: Family, prompt: str, **options: Any) -> torch.Tensor:
 
 @torch.inference_mode()
 def by_diffusers(family: StableDiffusion, prompt: str) -> torch.Tensor:
-    encoded: torch.Tensor = family._pipeline.encode_prompt(prompt, family.device, 1, False)[0]
+    encoded: torch.Tensor = family.pipeline.encode_prompt(prompt, family.device, 1, False)[0]
     return encoded
 
 
@@ -142,7 +143,7 @@ def test_two_chunks_are_read_apart_and_stand_one_after_the_other(
     assert torch.equal(both[:, 77:], by_diffusers(clip_family, letters[75:]))
     first = read(clip_family, letters).chunks[0]
     assert torch.equal(both[:, :77], by_diffusers(clip_family, letters))
-    assert first.ids[-1] == clip_family._pipeline.tokenizer.eos_token_id
+    assert first.ids[-1] == clip_family.pipeline.tokenizer.eos_token_id
 
 
 def test_weight_1_changes_nothing_and_weight_2_the_word(embedded_family: StableDiffusion) -> None:

@@ -206,7 +206,7 @@ def numbers_of(run: Run, buffers: int) -> NDArray[np.float32]:
     numbers[:, 0], numbers[:, 1] = table.scales, table.timesteps
     guided = slice(run.guided_calls.start, run.guided_calls.stop)
     numbers[:, 2:4] = 1.0, 0.0
-    numbers[guided, 2:4] = run.row.guidance_scale, run.row.guidance_rescale
+    numbers[guided, 2:4] = run.guidance_scale, run.row.guidance_rescale
     numbers[:, 4:SCALARS] = table.blend
     numbers[:, SCALARS:] = matrices.reshape(table.calls, -1)
     return numbers

@@ -17,6 +17,12 @@ The tokenizer takes 20 us for each, and a prompt may have thousands."""
 
 PROMPTS_KEPT = 64
 
+CLIP_TOKENS = 77
+"""Positions of the text encoders of Stable Diffusion 1.x, 2.x and XL, whose models bear to be told
+more than one chunk. Others were trained with all their text in one."""
+MAX_CHUNKS = 4
+"""300 tokens, some 230 words."""
+
 MAX_WEIGHT = 10.0
 """Weights are kept within plus and minus this; far beyond it a model's numbers overflow."""
 
@@ -26,7 +32,9 @@ class Chunk(NamedTuple):
 
     ids: tuple[int, ...]
     weights: tuple[float, ...]
-    """One per id, 1 for begin, end and padding."""
+    """One per id, 1 for begin, end and padding. All of them 0: nothing is read, not even that."""
+    t5_ids: tuple[int, ...] = ()
+    """The same text as a T5 encoder reads it, where the model has one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +47,10 @@ class Tokens:
     """Tokens of the whole prompt ..."""
     dropped: int
     """... and how many of them, the last ones, were too many."""
-    heaviest: float
+    heaviest: float = 1.0
     """The largest weight that was asked for, without its sign; chunks hold up to MAX_WEIGHT."""
+    unweighted: bool = False
+    """Whether weights were asked for that the model cannot give."""
 
 
 class _Token(NamedTuple):

@@ -21,7 +21,7 @@ class Desk:
         self._family = family
         self._max_chunks = max_chunks
         self._unit = unit[0] * unit[1]
-        self._tables = StepTables(family.scheduler_config)
+        self._tables = StepTables(family.scheduler_config, family.samplers)
 
     def settle(
         self,
@@ -46,20 +46,25 @@ class Desk:
             table=self._table(row, inpaints=inpaints),
             area=row.width * row.height / self._unit,
             ticket=ticket,
+            guidance_scale=row.guidance_scale if self._family.has_second_lane else 1.0,
         )
         check_room(run)
+        random = self._family.encoder_is_random
+        # The pipelines do not encode what an inpainting model repaints from pure noise.
+        unread = self._family.sees_image and inpaints and row.strength == 1.0
         run.noise = draw_noise(
             row.seed,
             (self._family.latent_channels, *cells),
             run.table,
-            encodes=prepared is not None and self._family.encoder_is_random,
-            inpaints=inpaints,
+            encodes=random and prepared is not None and not unread,
+            inpaints=random and inpaints,
         )
         return run
 
     def _table(self, row: Row, *, inpaints: bool) -> StepTable:
+        flow = self._family.flow_shift((row.width, row.height))
         if row.strength is None:
-            return self._tables.text_to_image(row.scheduler, row.num_inference_steps)
+            return self._tables.text_to_image(row.scheduler, row.num_inference_steps, flow)
         return self._tables.image_to_image(
-            row.scheduler, row.num_inference_steps, row.strength, inpaint=inpaints
+            row.scheduler, row.num_inference_steps, row.strength, inpaint=inpaints, flow=flow
         )

@@ -1,13 +1,13 @@
 """The encoder: prompts and input images become the tensors with which a run joins a batch."""
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 
 from deployments.diffusion.batch import Kept, Member
 from deployments.diffusion.chunks import Chunk
-from deployments.diffusion.families.family import Conditioning, Family
+from deployments.diffusion.families.family import SEEN_IMAGE, Conditioning, Family
 from deployments.diffusion.run import Run
 
 _CHUNKS_KEPT = 256  # SD 1.5: 77 x 768 in bf16 is 118 KB a chunk, so 30 MB
@@ -32,19 +32,28 @@ class Encoder:
         texts += [run.text.negative for run in runs if run.guided_calls]
         encoded = self._encode_chunks([chunk for text in texts for chunk in text])
 
-        def lane(text: Sequence[Chunk]) -> Conditioning:
-            return self._family.join_chunks([encoded[chunk] for chunk in text])
+        images = self._encode_images(
+            {run: (_pixels(run), run.noise.encoder) for run in runs if run.prepared is not None}
+        )
+        seen = self._see_images(runs) if self._family.sees_image else {}
+        told = {run: self._told(run) | seen.get(run, {}) for run in runs}
 
-        images = self._encode_images([run for run in runs if run.prepared is not None])
+        def lane(run: Run, text: Sequence[Chunk]) -> Conditioning:
+            return {**self._family.join_chunks([encoded[chunk] for chunk in text]), **told[run]}
+
         return [
             self._member(
                 run,
-                lane(run.text.prompt),
-                lane(run.text.negative) if run.guided_calls else None,
+                lane(run, run.text.prompt),
+                lane(run, run.text.negative) if run.guided_calls else None,
                 images.get(run),
             )
             for run in runs
         ]
+
+    def _told(self, run: Run) -> dict[str, torch.Tensor]:
+        row = run.row
+        return dict(self._family.told((row.width, row.height), row.guidance_scale))
 
     def _encode_chunks(self, chunks: Sequence[Chunk]) -> dict[Chunk, Conditioning]:
         known = {chunk: self._chunks.get(chunk) for chunk in chunks}
@@ -63,18 +72,26 @@ class Encoder:
             self._chunks.popitem(last=False)
         return found
 
-    def _encode_images(self, runs: list[Run]) -> dict[Run, torch.Tensor]:
+    def _encode_images(
+        self, images: Mapping[Run, tuple[torch.Tensor, torch.Tensor]]
+    ) -> dict[Run, torch.Tensor]:
+        """Pixels (3, H, W) and noise (C, h, w) of each run -> latents (C, h, w)."""
         latents: dict[Run, torch.Tensor] = {}
-        device = self._family.device
+        device, runs = self._family.device, list(images)
         for start in range(0, len(runs), self._images_at_once):
             chunk = runs[start : start + self._images_at_once]
-            pixels = [
-                torch.tensor(run.prepared.pixels) for run in chunk if run.prepared is not None
-            ]
-            noise = torch.stack([run.noise.encoder for run in chunk])
-            encoded = self._family.encode_images(torch.stack(pixels).to(device), noise.to(device))
-            latents |= dict(zip(chunk, encoded, strict=True))
+            pixels = torch.stack([images[run][0] for run in chunk]).to(device)
+            noise = torch.stack([images[run][1] for run in chunk]).to(device)
+            latents |= dict(zip(chunk, self._family.encode_images(pixels, noise), strict=True))
         return latents
+
+    def _see_images(self, runs: Sequence[Run]) -> dict[Run, dict[str, torch.Tensor]]:
+        """For a denoiser that sees what it repaints: the mask, and the picture without that.
+
+        A row that has no mask repaints everything, and such a denoiser then sees grey.
+        """
+        kept = self._encode_images({run: (_kept_pixels(run), run.noise.masked) for run in runs})
+        return {run: {SEEN_IMAGE: torch.cat([_mask(run, kept[run]), kept[run]])[None]} for run in runs}
 
     def _member(
         self,
@@ -91,7 +108,27 @@ class Encoder:
         if run.prepared is None or image_latents is None:
             return member
         state[0] += signal_scale * image_latents
-        if run.prepared.latent_mask is not None:
-            mask = torch.tensor(run.prepared.latent_mask[None], device=noise.device)
-            member.kept = Kept(mask, image_latents, noise)
+        if run.prepared.latent_mask is not None and not self._family.sees_image:
+            member.kept = Kept(_mask(run, noise), image_latents, noise)
         return member
+
+
+def _pixels(run: Run) -> torch.Tensor:
+    """(3, H, W) of the input image; grey without one."""
+    if run.prepared is None:
+        return torch.zeros(3, run.row.height, run.row.width)
+    return torch.tensor(run.prepared.pixels)
+
+
+def _kept_pixels(run: Run) -> torch.Tensor:
+    """The input image, grey where it is repainted."""
+    if run.prepared is None or run.prepared.mask is None:
+        return torch.zeros(3, run.row.height, run.row.width)
+    return _pixels(run) * torch.tensor(run.prepared.mask < 0.5)
+
+
+def _mask(run: Run, like: torch.Tensor) -> torch.Tensor:
+    """(1, h, w) on the device of `like`, (C, h, w); 1 is repainted, as is all without a mask."""
+    if run.prepared is None or run.prepared.latent_mask is None:
+        return torch.ones_like(like[:1])
+    return torch.tensor(run.prepared.latent_mask[None], device=like.device)

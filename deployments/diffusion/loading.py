@@ -15,22 +15,21 @@ from deployments.diffusion.capacity import CapacityCurve, CurveKey, CurveStore
 from deployments.diffusion.compiled import compiled_step
 from deployments.diffusion.engine import Engine
 from deployments.diffusion.families.family import Family, Size
-from deployments.diffusion.families.stable_diffusion import StableDiffusion
-from deployments.diffusion.samplers import SAMPLERS
+from deployments.diffusion.memory import allowed_bytes, check_fits, limit_memory
+from deployments.diffusion.model_files import find_model
+from deployments.diffusion.reading import read_pipeline
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.warmup import warm_up
 from deployments.requests import ModelCard
 
 logger = logging.getLogger(__name__)
 
-EMBEDDED = Path(__file__).parent / "embedded"
-
 
 def load_engine(settings: DiffusionSettings) -> tuple[Engine, ModelCard]:
     """Loads, compiles and warms the model on the calling thread, which must then run the engine."""
     begun_s = time.monotonic()
     torch.set_num_threads(settings.threads or os.cpu_count() or 1)
-    family = _load_family(settings)
+    family = load_family(settings)
     card = _card(family, settings)
     logger.info("model %s loaded in %.1f s", settings.id, time.monotonic() - begun_s)
     layout = Layout(
@@ -88,9 +87,14 @@ def _curve_key(settings: DiffusionSettings, size: Size, device: torch.device) ->
     )
 
 
-def _load_family(settings: DiffusionSettings) -> Family:
-    source = str(EMBEDDED) if settings.source == "embedded" else settings.source
-    return StableDiffusion(source, _device(settings), getattr(torch, settings.dtype))
+def load_family(settings: DiffusionSettings) -> Family:
+    """The model itself, on its device. Raises ValueError for what cannot be served."""
+    device = _device(settings)
+    files = find_model(settings)
+    limit_memory(settings, device)
+    check_fits(settings, files.weights(), *allowed_bytes(settings, device))
+    pipeline = read_pipeline(files, settings)
+    return files.family(pipeline.to(device), device, getattr(torch, settings.dtype))
 
 
 def _device(settings: DiffusionSettings) -> torch.device:
@@ -105,12 +109,15 @@ def _device(settings: DiffusionSettings) -> torch.device:
 
 def _card(family: Family, settings: DiffusionSettings) -> ModelCard:
     scheduler = settings.default_scheduler or family.scheduler_name
-    if scheduler not in SAMPLERS:
+    if scheduler not in family.samplers:
+        known = list(family.samplers)
         raise ValueError(
-            f"model {settings.id}: default_scheduler is {scheduler!r}; "
-            "use a scheduler's class name or a familiar one, as DPMSolverMultistepScheduler or "
-            "DPM++ 2M Karras; samplers.py lists them"
+            f"model {settings.id}: default_scheduler is {scheduler!r}; use a familiar name or a "
+            f"scheduler's class name, as {known[0]} or {known[-1]}; samplers.py lists them"
         )
+    guidance = settings.default_guidance
+    if guidance is None:
+        guidance = family.default_guidance
     native = family.native_side
     sizes = _sizes(family, settings)
     # A compiled step knows the shapes it was warmed with; another would compile inside a request.
@@ -122,16 +129,16 @@ def _card(family: Family, settings: DiffusionSettings) -> ModelCard:
         family=family.name,
         default_width=width,
         default_height=height,
-        size_multiple=family.latent_factor,
+        size_multiple=family.size_multiple,
         min_side=native // 2 if any_size else min(map(min, sizes)),
         max_side=native * 2 if any_size else max(map(max, sizes)),
         sizes=() if any_size else sizes,
         latent_factor=family.latent_factor,
-        schedulers=tuple(SAMPLERS),
+        schedulers=tuple(family.samplers),
         default_scheduler=scheduler,
-        default_steps=settings.default_steps,
+        default_steps=settings.default_steps or min(family.default_steps, settings.max_steps),
         max_steps=settings.max_steps,
-        default_guidance=settings.default_guidance,
+        default_guidance=guidance,
         max_guidance=50.0,
         default_strength=settings.default_strength,
         max_images=settings.max_images,
@@ -141,9 +148,9 @@ def _card(family: Family, settings: DiffusionSettings) -> ModelCard:
 def _sizes(family: Family, settings: DiffusionSettings) -> tuple[Size, ...]:
     """The declared sizes, or the square that the model was trained at."""
     for width, height in settings.declared_sizes:
-        if width % family.latent_factor or height % family.latent_factor:
+        if width % family.size_multiple or height % family.size_multiple:
             raise ValueError(
                 f"model {settings.id}: sizes has {width}x{height}; both sides must be multiples "
-                f"of {family.latent_factor}"
+                f"of {family.size_multiple}"
             )
     return settings.declared_sizes or ((family.native_side, family.native_side),)

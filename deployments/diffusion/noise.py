@@ -19,6 +19,9 @@ class RowNoise:
     encoder: torch.Tensor
     """For sampling the encoded input image; zeros where the encoder does not draw."""
     start: torch.Tensor
+    masked: torch.Tensor
+    """For sampling the encoded image without what is repainted, which inpainting models see; zeros
+    where nothing is drawn."""
     steps: torch.Tensor
     """(draws, C, h, w), one for each call at which the scheduler draws."""
     step_index: tuple[int, ...]
@@ -28,7 +31,8 @@ class RowNoise:
 def draw_noise(
     seed: int, shape: tuple[int, int, int], table: StepTable, *, encodes: bool, inpaints: bool
 ) -> RowNoise:
-    """`shape` is (C, h, w); `encodes` is whether the encoder draws for this row's input image."""
+    """`shape` is (C, h, w); `encodes` and `inpaints` say whether encoding the input image, and the
+    image without what is repainted, draws."""
     generator = torch.Generator("cpu").manual_seed(seed)
 
     def draw(count: int) -> torch.Tensor:
@@ -36,10 +40,10 @@ def draw_noise(
 
     encoder = draw(1)[0] if encodes else torch.zeros(shape)
     start = draw(1)[0]
-    if encodes and inpaints:
-        draw(1)  # diffusers encodes the masked image too, even where the UNet does not see it
+    # diffusers encodes the masked image even where the UNet does not see it.
+    masked = draw(1)[0] if inpaints else torch.zeros(shape)
     # One draw at a time: a single large one would give other numbers than the scheduler's many.
     steps = [draw(1)[0] for _ in range(int(table.draws.sum()))]
     index = np.where(table.draws, np.cumsum(table.draws) - 1, -1)
     stacked = torch.stack(steps) if steps else torch.zeros((0, *shape))
-    return RowNoise(encoder, start, stacked, tuple(int(i) for i in index))
+    return RowNoise(encoder, start, masked, stacked, tuple(int(i) for i in index))

@@ -36,9 +36,14 @@ class Call:
     """How often it draws noise."""
 
 
-def probe(scheduler: Any, steps: int, begin: int, unit: float) -> Iterator[Call]:
-    """The calls of a schedule from step `begin` on, measured with unit vectors of length `unit`."""
-    scheduler.set_timesteps(steps)
+def probe(
+    scheduler: Any, steps: int, begin: int, unit: float, **spacing: Any
+) -> Iterator[Call]:
+    """The calls of a schedule from step `begin` on, measured with unit vectors of length `unit`.
+
+    `spacing` goes to the scheduler's `set_timesteps` as it is.
+    """
+    scheduler.set_timesteps(steps, **spacing)
     timesteps = scheduler.timesteps[begin * scheduler.order :]
     if hasattr(scheduler, "set_begin_index"):  # DDIM, DDPM and PNDM have none
         # For text to image too, where diffusers' pipelines leave it out. The scheduler then looks
@@ -48,8 +53,10 @@ def probe(scheduler: Any, steps: int, begin: int, unit: float) -> Iterator[Call]
     held: list[torch.Tensor] = []
     for i, timestep in enumerate(timesteps):
         _replace(scheduler, held, basis[1 : 1 + len(held)])
-        noised = scheduler.add_noise(basis[0], basis[_NOISE], timesteps[i : i + 1]).flatten() / unit
-        scale = scheduler.scale_model_input(basis[0], timestep).flatten()[0] / unit
+        noised = _noised(scheduler, basis, timesteps[i : i + 1]).flatten() / unit
+        scale = 1.0
+        if hasattr(scheduler, "scale_model_input"):  # those of flow matching have none
+            scale = scheduler.scale_model_input(basis[0], timestep).flatten()[0] / unit
         with _NoiseDraws(basis[_NOISE]) as noise:
             sample = scheduler.step(basis[_EPS], timestep, basis[0], return_dict=False)[0]
         inputs = 1 + len(held)
@@ -57,6 +64,15 @@ def probe(scheduler: Any, steps: int, begin: int, unit: float) -> Iterator[Call]
         rows = torch.stack([sample, *held]).reshape(1 + len(held), BASIS) / unit
         level = (float(noised[0]), float(noised[_NOISE]))
         yield Call(float(timestep), float(scale), level, inputs, rows.numpy(), noise.drawn)
+
+
+def _noised(scheduler: Any, basis: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
+    """Clean latents at this noise level; schedulers of flow matching have another word for it."""
+    if hasattr(scheduler, "scale_noise"):
+        noised: torch.Tensor = scheduler.scale_noise(basis[0], timestep, basis[_NOISE])
+    else:
+        noised = scheduler.add_noise(basis[0], basis[_NOISE], timestep)
+    return noised
 
 
 class _NoiseDraws(TorchFunctionMode):

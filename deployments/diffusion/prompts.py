@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from deployments.diffusion.chunks import MAX_WEIGHT, Chunk, Tokens
-from deployments.diffusion.families.family import Family
+from deployments.diffusion.families.family import Family, Side
 from deployments.requests import Row
 
 
@@ -23,28 +23,34 @@ def read_prompts(row: Row, family: Family, max_chunks: int) -> RowText:
     Both lanes of a row share a forward, so the shorter text is filled up with empty chunks.
     """
 
-    def read(text: str) -> Tokens:
-        return family.tokenize(text, weighting=row.prompt_weighting, max_chunks=max_chunks)
+    def read(text: str, side: Side) -> Tokens:
+        return family.tokenize(
+            text, weighting=row.prompt_weighting, max_chunks=max_chunks, side=side
+        )
 
-    read_by_name = {"prompt": read(row.prompt)}
-    if row.guidance_scale > 1:
-        read_by_name["negative_prompt"] = read(row.negative_prompt)
-    length = max(len(tokens.chunks) for tokens in read_by_name.values())
-    prompt, *negative = (
-        tokens.chunks + read("").chunks * (length - len(tokens.chunks))
-        for tokens in read_by_name.values()
-    )
+    def filled(tokens: Tokens, side: Side, length: int) -> tuple[Chunk, ...]:
+        return tokens.chunks + read("", side).chunks * (length - len(tokens.chunks))
+
+    prompt = read(row.prompt, "prompt")
+    warnings = _warnings("prompt", prompt)
+    if row.guidance_scale <= 1 or not family.has_second_lane:
+        if row.negative_prompt and not family.has_second_lane:
+            warnings.append("negative_prompt was not read: this model has no use for it")
+        return RowText(prompt=prompt.chunks, negative=(), warnings=tuple(warnings))
+    negative = read(row.negative_prompt, "negative")
+    warnings += _warnings("negative_prompt", negative)
+    length = max(len(prompt.chunks), len(negative.chunks))
     return RowText(
-        prompt=prompt,
-        negative=negative[0] if negative else (),
-        warnings=tuple(
-            warning for name, tokens in read_by_name.items() for warning in _warnings(name, tokens)
-        ),
+        prompt=filled(prompt, "prompt", length),
+        negative=filled(negative, "prompt" if row.negative_prompt else "negative", length),
+        warnings=tuple(warnings),
     )
 
 
 def _warnings(name: str, tokens: Tokens) -> list[str]:
     warnings = []
+    if tokens.unweighted:
+        warnings.append(f"{name} has weights: this model gives none, and read it without")
     if tokens.dropped:
         warnings.append(
             f"{name} has {tokens.length} tokens and at most {tokens.length - tokens.dropped} are "

@@ -75,6 +75,8 @@ class Run:
     area: float
     """Latent cells, in units of the native size: what one lane costs, and takes of the memory."""
     ticket: Ticket
+    guidance_scale: float
+    """The row's own, or 1 where the model has no lane without the prompt."""
     noise: RowNoise = field(init=False)
     """Drawn once the queue has room."""
     started_s: float = 0.0
@@ -84,7 +86,7 @@ class Run:
     @cached_property
     def guided_calls(self) -> range:
         """The calls at which guidance is on; none when the scale leaves nothing to guide."""
-        if self.row.guidance_scale <= 1:
+        if self.guidance_scale <= 1:
             return range(0)
         calls = self.table.calls
         return range(round(self.row.guidance_start * calls), round(self.row.guidance_end * calls))

@@ -6,8 +6,9 @@ the model's own scheduler config. Needs neither torch nor diffusers.
 
 Left out: `DPM++ SDE` (DPMSolverSDEScheduler) and CosineDPMSolverMultistepScheduler, whose noise is
 a Brownian tree over the whole run, so that no step stands on its own; IPNDM, the EDM ones, CM, SCM,
-UnCLIP, Wuerstchen, CogVideoX and flow matching, which bring noise levels that no Stable Diffusion
-was trained with; the inverse ones and RePaint, which do not generate from noise.
+UnCLIP, Wuerstchen and CogVideoX, which bring noise levels that no model here was trained with; the
+inverse ones and RePaint, which do not generate from noise. Models trained by flow matching (SD3,
+FLUX) have samplers of their own, under the same names.
 """
 
 from collections.abc import Iterator, Mapping
@@ -101,3 +102,39 @@ def _named() -> Iterator[tuple[str, Sampler]]:
 
 SAMPLERS: Mapping[str, Sampler] = MappingProxyType(dict(_named()))
 """Name -> sampler: the familiar ones in the order people try them, then the classes."""
+
+_FLOW_ODE = {
+    **_ODE,
+    "prediction_type": "flow_prediction",
+    "use_flow_sigmas": True,
+}
+
+_FLOW_CLASSES: Mapping[str, Mapping[str, Any]] = {
+    "FlowMatchEulerDiscreteScheduler": {},
+    "FlowMatchHeunDiscreteScheduler": {},
+}
+
+
+def _named_for_flow() -> Iterator[tuple[str, Sampler]]:
+    euler = "FlowMatchEulerDiscreteScheduler"
+    even = dict.fromkeys(_SPACINGS.values(), False)
+    yield "Euler", Sampler(euler, even)
+    for spacing, setting in _SPACINGS.items():
+        yield f"Euler {spacing}", Sampler(euler, {**even, setting: True})
+    yield "Heun", Sampler("FlowMatchHeunDiscreteScheduler", {})
+    for order in (2, 3):
+        settings = {**_FLOW_ODE, "use_lu_lambdas": False, "solver_order": order}
+        yield f"DPM++ {order}M", Sampler("DPMSolverMultistepScheduler", settings)
+    yield (
+        "UniPC",
+        Sampler(
+            "UniPCMultistepScheduler",
+            {**_FLOW_ODE, "solver_type": "bh2", "solver_order": 2, "predict_x0": True},
+        ),
+    )
+    for scheduler, overrides in _FLOW_CLASSES.items():
+        yield scheduler, Sampler(scheduler, overrides)
+
+
+FLOW_SAMPLERS: Mapping[str, Sampler] = MappingProxyType(dict(_named_for_flow()))
+"""The same for models trained by flow matching."""

@@ -20,17 +20,21 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import diffusers
 import numpy as np
 from numpy.typing import NDArray
 
 from deployments.diffusion.probe import BASIS, Call, probe
-from deployments.diffusion.samplers import SAMPLERS
+from deployments.diffusion.samplers import SAMPLERS, Sampler
 from deployments.errors import UnsupportedScheduler
 
 _TABLES_KEPT = 512
+
+FLOW = "flow_prediction"
+FLOW_EULER = "FlowMatchEulerDiscreteScheduler"
+"""The scheduler that every flow-matching model is published with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,35 +70,59 @@ class StepTable:
         return int(self.matrices.shape[1])
 
 
+class FlowShift(NamedTuple):
+    """How a flow-matching model spaces its noise levels for one size of picture."""
+
+    mu: float | None = None
+    """The shift's logarithm where it depends on the size; None where the config has the shift."""
+    even: bool = False
+    """Whether the levels before the shift fall evenly from 1 to 1 / steps, as FLUX's pipeline has
+    it; else the scheduler's own."""
+
+
 class StepTables:
     """The tables of one model's samplers, built when first asked for and kept (512 of them).
 
-    Samplers go by their names in `SAMPLERS`.
+    Samplers go by their names in `samplers`.
     """
 
-    def __init__(self, scheduler_config: Mapping[str, Any]) -> None:
-        self._config = dict(scheduler_config)
+    def __init__(
+        self, scheduler_config: Mapping[str, Any], samplers: Mapping[str, Sampler] = SAMPLERS
+    ) -> None:
+        self._config, self._samplers = dict(scheduler_config), samplers
         self._build: Callable[..., StepTable] = lru_cache(_TABLES_KEPT)(self._probed)
 
-    def text_to_image(self, sampler: str, steps: int) -> StepTable:
-        """The table of a run from pure noise."""
-        return self._build(sampler, steps, 0, True)
+    def text_to_image(self, sampler: str, steps: int, flow: FlowShift | None = None) -> StepTable:
+        """The table of a run from pure noise. `flow` is of flow-matching models alone."""
+        return self._build(sampler, steps, 0, True, flow)
 
     def image_to_image(
-        self, sampler: str, steps: int, strength: float, *, inpaint: bool
+        self,
+        sampler: str,
+        steps: int,
+        strength: float,
+        *,
+        inpaint: bool,
+        flow: FlowShift | None = None,
     ) -> StepTable:
         """The table of a run begun in the middle, as diffusers' img2img and inpaint pipelines do.
 
-        `strength` is in (0, 1], and its share of `steps` is at least one step.
+        `strength` is in (0, 1], and its share of `steps` is at least one step. Of a broken share
+        the pipelines of flow-matching models run the begun step too, the others do not.
         """
         run = min(int(steps * strength), steps)
-        return self._build(sampler, steps, steps - run, inpaint and strength == 1.0)
+        if flow is not None:
+            run = steps - int(steps - min(steps * strength, steps))
+        return self._build(sampler, steps, steps - run, inpaint and strength == 1.0, flow)
 
-    def _probed(self, sampler: str, steps: int, begin: int, from_noise: bool) -> StepTable:
+    def _probed(
+        self, sampler: str, steps: int, begin: int, from_noise: bool, flow: FlowShift | None
+    ) -> StepTable:
         try:
-            scheduler = make_scheduler(sampler, self._config)
-            first = next(probe(copy.deepcopy(scheduler), steps, begin, unit=1e2))
-            calls = list(probe(scheduler, steps, begin, unit=1e-2))
+            scheduler = make_scheduler(sampler, self._config, self._samplers, flow)
+            spacing = _spacing(scheduler, steps, flow)
+            first = next(probe(copy.deepcopy(scheduler), steps, begin, unit=1e2, **spacing))
+            calls = list(probe(scheduler, steps, begin, unit=1e-2, **spacing))
             # A clipping or thresholding scheduler is linear nowhere: two scales tell it apart.
             if not np.allclose(first.rows, calls[0].rows, rtol=1e-3, atol=1e-4):
                 raise _nonlinear(sampler, scheduler.config)
@@ -107,11 +135,30 @@ class StepTables:
             ) from error
 
 
-def make_scheduler(sampler: str, config: Mapping[str, Any]) -> Any:
+def make_scheduler(
+    sampler: str,
+    config: Mapping[str, Any],
+    samplers: Mapping[str, Sampler] = SAMPLERS,
+    flow: FlowShift | None = None,
+) -> Any:
     """The diffusers scheduler that a sampler's name stands for, over a model's own config."""
-    name, overrides = SAMPLERS[sampler]
+    name, overrides = samplers[sampler]
     own = json.loads(json.dumps({**config, **overrides}))
+    if flow is not None and name != FLOW_EULER:
+        # These know no shift that depends on the size, or another word for it; exp(mu) is the same.
+        shift = own.get("shift", 1.0) if flow.mu is None else math.exp(flow.mu)
+        own |= {"shift": shift, "flow_shift": shift, "use_dynamic_shifting": False}
     return getattr(diffusers, name).from_config(own)
+
+
+def _spacing(scheduler: Any, steps: int, flow: FlowShift | None) -> dict[str, Any]:
+    """What the model's pipeline tells `set_timesteps` besides the number of steps."""
+    if flow is None or type(scheduler).__name__ != FLOW_EULER:
+        return {}
+    spacing: dict[str, Any] = {} if flow.mu is None else {"mu": flow.mu}
+    if flow.even:
+        spacing["sigmas"] = np.linspace(1.0, 1 / steps, steps)
+    return spacing
 
 
 def _nonlinear(sampler: str, config: Mapping[str, Any]) -> UnsupportedScheduler:
@@ -132,13 +179,13 @@ def _table(calls: list[Call], scheduler: Any, *, from_noise: bool) -> StepTable:
     if any(call.draws > 1 for call in calls):
         raise ValueError("it draws noise more than once in a model call")
     levels = [call.level for call in calls]
-    prediction_type = scheduler.config.prediction_type
+    prediction_type = scheduler.config.get("prediction_type", FLOW)
     return StepTable(
         timesteps=np.array([call.timestep for call in calls], np.float32),
         scales=np.array([call.scale for call in calls], np.float32),
         matrices=matrices,
         draws=np.array([call.draws == 1 for call in calls]),
-        start=(0.0, float(scheduler.init_noise_sigma)) if from_noise else levels[0],
+        start=(0.0, float(getattr(scheduler, "init_noise_sigma", 1.0))) if from_noise else levels[0],
         blend=np.array([*levels[1:], (1.0, 0.0)], np.float32),
         clean=np.array([_clean(call, prediction_type) for call in calls], np.float32),
     )
@@ -156,4 +203,6 @@ def _clean(call: Call, prediction_type: str) -> tuple[float, float]:
         return signal * call.scale, -noise
     if prediction_type == "sample":
         return 0.0, 1.0
+    if prediction_type == FLOW:  # the output is noise - clean, the sample lies between the two
+        return 1.0, -call.level[1]
     return 1 / call.level[0], -noise / signal

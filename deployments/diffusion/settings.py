@@ -19,7 +19,19 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     id: str
     """The name by which requests ask for it."""
     source: str
-    """`embedded` (the model that ships with the package), a diffusers folder, or a hub id."""
+    """`embedded` (the model that ships with the package), a diffusers folder, a .safetensors file,
+    or a hub id."""
+    source_config: str = ""
+    """For a .safetensors file: a diffusers folder of the same family, for its configs and tokenizers.
+    Parts whose weights it has are taken from it, as FLUX's text encoders."""
+    variant: str = ""
+    """Of the weight files, as `fp16` in `model.fp16.safetensors`; empty prefers those without."""
+    allow_pickle: bool = False
+    """Whether .bin files may be read where there are no safetensors: they can run any code."""
+    t5: bool = True
+    """Whether Stable Diffusion 3 gets its third text encoder, which is larger than the rest."""
+    memory_fraction: float = 1.0
+    """The share of the GPU's memory that the replica may take; `num_gpus`, where that is below 1."""
     device: Device = "auto"
     """`auto` takes CUDA where there is one."""
     dtype: Dtype = "float32"
@@ -48,9 +60,11 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     ageing_calls_per_s: float = AGEING_CALLS_PER_S
     """A second of waiting counts as so many model calls less to do. 0 always prefers the row with
     the least work left, a very large number the one that came first."""
-    default_steps: int = 20
+    default_steps: int | None = None
+    """None takes the family's, as 20 of Stable Diffusion and 28 of FLUX.1 dev."""
     max_steps: int = 150
-    default_guidance: float = 7.5
+    default_guidance: float | None = None
+    """None takes the family's, as 7.5 of Stable Diffusion and 3.5 of FLUX.1 dev."""
     default_strength: float = 0.75
     default_scheduler: str = ""
     """Class name of a diffusers scheduler; empty takes the one in the model's own config."""
@@ -79,13 +93,17 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         for name in ("max_queue_s", "stalled_after_s"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name):g}: use a number above 0")
-        if not 0 <= self.default_guidance < math.inf:
+        if self.default_guidance is not None and not 0 <= self.default_guidance < math.inf:
             raise ValueError(f"default_guidance is {self.default_guidance:g}: use 0 or more")
-        if not 1 <= self.default_steps <= self.max_steps:
+        if self.max_steps < 1:
+            raise ValueError(f"max_steps is {self.max_steps}: it must be at least 1")
+        if self.default_steps is not None and not 1 <= self.default_steps <= self.max_steps:
             raise ValueError(
                 f"default_steps is {self.default_steps}: it must be within 1 and "
                 f"max_steps ({self.max_steps})"
             )
+        if not 0 < self.memory_fraction <= 1:
+            raise ValueError(f"memory_fraction is {self.memory_fraction:g}: use 0 < share <= 1")
         if not 0 < self.default_strength <= 1:
             raise ValueError(
                 f"default_strength is {self.default_strength:g}: use 0 < strength <= 1"

@@ -14,7 +14,7 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from deployments.diffusion.loading import EMBEDDED
+from deployments.diffusion.model_files import EMBEDDED
 
 RANDOM_SD15 = "sd15-random"
 

@@ -13,7 +13,7 @@ import torch
 from likeness import is_other_picture
 from numpy.typing import NDArray
 
-from deployments.diffusion.families.stable_diffusion import StableDiffusion
+from deployments.diffusion.loading import load_family
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.imaging.codecs import decode
 
@@ -87,8 +87,7 @@ class Rig:
 
     def curves(self) -> curves.Curves:
         """What the model's parts cost alone."""
-        dtype = getattr(torch, self._settings.dtype)
-        family = StableDiffusion(self._settings.source, self._device, dtype)
+        family = load_family(self._settings)
         measured = curves.measured(family, self._settings)
         del family
         gc.collect()

@@ -9,7 +9,7 @@ from landscapes import folder
 from numpy.typing import NDArray
 from PIL import Image
 
-from deployments.diffusion.loading import EMBEDDED
+from deployments.diffusion.model_files import EMBEDDED
 
 PROMPT = "a red house on snowy hills at night"
 

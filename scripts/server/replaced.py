@@ -17,7 +17,7 @@ import uvicorn
 from diffusers import StableDiffusionPipeline
 from fastapi import FastAPI, Response
 
-from deployments.diffusion.loading import EMBEDDED
+from deployments.diffusion.model_files import EMBEDDED
 from deployments.imaging.codecs import encode
 
 from .child import end_with_parent

@@ -1,0 +1,239 @@
+"""Every family against its diffusers pipelines: the same row, the same final latents."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import (
+    FluxImg2ImgPipeline,
+    FluxInpaintPipeline,
+    FluxPipeline,
+    StableDiffusion3Img2ImgPipeline,
+    StableDiffusion3InpaintPipeline,
+    StableDiffusion3Pipeline,
+    StableDiffusionImg2ImgPipeline,
+    StableDiffusionInpaintPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionXLImg2ImgPipeline,
+    StableDiffusionXLInpaintPipeline,
+    StableDiffusionXLPipeline,
+)
+
+from deployments.diffusion.engine import Engine
+from deployments.diffusion.families.flux import unpacked
+from deployments.diffusion.sampling import make_scheduler
+from deployments.requests import PreparedImage, Row
+from tests.driving import drive, driven, make_prepared, make_row, pixels, wait_until_waiting
+from tests.tiny_families import MAKERS
+from tests.tiny_model import open_model
+
+TOLERANCE = 1e-4
+
+PIPELINES: dict[str, tuple[Any, Any, Any]] = {
+    "stable-diffusion": (
+        StableDiffusionPipeline,
+        StableDiffusionImg2ImgPipeline,
+        StableDiffusionInpaintPipeline,
+    ),
+    "stable-diffusion-xl": (
+        StableDiffusionXLPipeline,
+        StableDiffusionXLImg2ImgPipeline,
+        StableDiffusionXLInpaintPipeline,
+    ),
+    "stable-diffusion-3": (
+        StableDiffusion3Pipeline,
+        StableDiffusion3Img2ImgPipeline,
+        StableDiffusion3InpaintPipeline,
+    ),
+    "flux": (FluxPipeline, FluxImg2ImgPipeline, FluxInpaintPipeline),
+}
+"""For text, for an image, for an image with a mask."""
+
+SAMPLERS_OF = {
+    "stable-diffusion": ("DDIM", "Euler a", "DPM++ 2M Karras"),
+    "stable-diffusion-xl": ("EulerDiscreteScheduler", "DPM++ 2M SDE"),
+    "stable-diffusion-3": ("FlowMatchEulerDiscreteScheduler", "Heun", "DPM++ 2M", "UniPC"),
+    "flux": ("FlowMatchEulerDiscreteScheduler", "Euler Beta"),
+}
+
+
+class Subject:
+    """One tiny model, its engine, and the latents that the engine hands to the decoder."""
+
+    def __init__(self, family: Any, engine: Engine) -> None:
+        self.family, self.engine = family, engine
+        self.decoded: list[torch.Tensor] = []
+        decode = family.decode
+
+        def record(latents: torch.Tensor) -> torch.Tensor:
+            self.decoded.extend(latents.clone())
+            pixels: torch.Tensor = decode(latents)
+            return pixels
+
+        family.decode = record
+
+    def latents(self, row: Row, prepared: PreparedImage | None) -> torch.Tensor:
+        """The engine's final latents, (C, h, w)."""
+        self.decoded.clear()
+        future = self.engine.submit(row, prepared)
+        drive(self.engine, [future])
+        future.result()
+        return self.decoded[0]
+
+
+@pytest.fixture(scope="module")
+def subjects(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Subject]]:
+    with ExitStack() as stack:
+        found = {}
+        for name, save in MAKERS.items():
+            folder = tmp_path_factory.mktemp("model")
+            save(folder)
+            family = open_model(folder)
+            found[name] = Subject(family, stack.enter_context(driven(family)))
+        yield found
+
+
+def by_pipeline(family: Any, row: Row, prepared: PreparedImage | None) -> torch.Tensor:
+    """The same row by the diffusers pipeline itself: final latents (C, h, w)."""
+    masked = prepared is not None and prepared.mask is not None
+    kind = PIPELINES[family.name][0 if prepared is None else 1 + masked]
+    parts = {**family.pipeline.components}
+    if family.name in ("stable-diffusion-3", "flux"):
+        parts = {name: part for name, part in parts.items() if name not in UNUSED}
+    size = (row.width, row.height)
+    parts["scheduler"] = make_scheduler(
+        row.scheduler, family.scheduler_config, family.samplers, family.flow_shift(size)
+    )
+    pipeline = kind(**parts, **({"requires_safety_checker": False} if kind in OLD else {}))
+    pipeline.set_progress_bar_config(disable=True)
+    found: torch.Tensor = pipeline(**arguments_of(family, row, prepared)).images[0]
+    if family.name == "flux":
+        cells = (row.height // family.latent_factor, row.width // family.latent_factor)
+        return unpacked(found[None], *cells)[0]
+    return found
+
+
+OLD = PIPELINES["stable-diffusion"]
+UNUSED = ("image_encoder", "feature_extractor")
+
+
+def arguments_of(family: Any, row: Row, prepared: PreparedImage | None) -> dict[str, Any]:
+    arguments: dict[str, Any] = {
+        "prompt": row.prompt,
+        "num_inference_steps": row.num_inference_steps,
+        "guidance_scale": row.guidance_scale,
+        "generator": torch.Generator().manual_seed(row.seed),
+        "output_type": "latent",
+    }
+    if family.has_second_lane:
+        arguments["negative_prompt"] = row.negative_prompt or None
+    if family.name == "flux":
+        arguments["max_sequence_length"] = len(family._text_ids)
+    masked = prepared is not None and prepared.mask is not None
+    sized = prepared is None or masked or family.name in ("stable-diffusion-3", "flux")
+    if sized:
+        arguments |= {"width": row.width, "height": row.height}
+    if prepared is not None:
+        image = torch.tensor(prepared.pixels)[None]
+        # The newer pipelines' image processors want 0..1; where a tensor is below 0 they leave it.
+        arguments |= {"image": image, "strength": row.strength}
+    if prepared is not None and prepared.mask is not None:
+        arguments |= {"mask_image": torch.tensor(prepared.mask)[None, None]}
+    return arguments
+
+
+MODES = {
+    "text": (None, False),
+    "image 0.3": (0.3, False),
+    "image 0.7": (0.7, False),
+    "inpaint 0.7": (0.7, True),
+    "inpaint 1.0": (1.0, True),
+}
+"""Strength, and whether there is a mask."""
+
+
+def combinations() -> Iterator[Any]:
+    for name in MAKERS:
+        family = {"xl": "stable-diffusion-xl", "sd3": "stable-diffusion-3", "flux": "flux"}.get(
+            name.split()[0], "stable-diffusion"
+        )
+        for mode in MODES:
+            if "inpainting" in name and not mode.startswith("inpaint"):
+                continue  # their pipelines take nothing else
+            if name == "lcm" and mode.startswith("inpaint"):
+                continue
+            for sampler in SAMPLERS_OF[family]:
+                yield pytest.param(name, mode, sampler, id=f"{name}-{mode}-{sampler}")
+
+
+@pytest.mark.parametrize(("name", "mode", "sampler"), combinations())
+def test_latents_equal_the_pipeline(
+    subjects: dict[str, Subject], name: str, mode: str, sampler: str
+) -> None:
+    subject = subjects[name]
+    strength, masked = MODES[mode]
+    row = make_row(
+        scheduler=sampler, seed=5, strength=strength, num_inference_steps=6, width=96, height=64
+    )
+    prepared = None
+    if strength is not None:
+        prepared = make_prepared(1, masked=masked)
+        row = make_row(scheduler=sampler, seed=5, strength=strength, num_inference_steps=6)
+    ours, theirs = subject.latents(row, prepared), by_pipeline(subject.family, row, prepared)
+    error = float((ours - theirs).norm() / theirs.norm())
+    assert error <= TOLERANCE, f"relative error {error:.1e}"
+
+
+@pytest.mark.parametrize("name", MAKERS)
+def test_rows_that_differ_in_everything_share_a_batch(
+    subjects: dict[str, Subject], name: str
+) -> None:
+    family = subjects[name].family
+    samplers = [each for each in family.samplers if not each.endswith("Scheduler")][:5]
+    wanted = []
+    for seed in range(6):
+        prepared = make_prepared(seed, masked=seed % 2 == 0) if seed % 3 == 2 else None
+        row = make_row(
+            seed=seed,
+            prompt=f"house number {seed}",
+            negative_prompt="blurred" if seed % 2 else "",
+            num_inference_steps=4 + seed,
+            scheduler=samplers[seed % len(samplers)],
+            guidance_scale=(1.0, 3.0, 7.5)[seed % 3],
+            strength=0.5 if prepared else None,
+        )
+        wanted.append((row, prepared))
+    alone = []
+    with driven(family) as engine:
+        for row, prepared in wanted:
+            future = engine.submit(row, prepared)
+            drive(engine, [future])
+            alone.append(pixels(future.result()))
+    with driven(family, lane_buckets=(1, 2, 4, 8, 16)) as engine:
+        futures = [engine.submit(row, prepared) for row, prepared in wanted]
+        wait_until_waiting(engine, len(wanted))
+        drive(engine, futures)
+        assert engine.stats().max_rows == len(wanted)
+    for future, picture in zip(futures, alone, strict=True):
+        assert np.abs(pixels(future.result()) - picture).max() <= 1
+
+
+def test_what_a_distilled_model_does_not_read_is_told(subjects: dict[str, Subject]) -> None:
+    row = make_row(negative_prompt="blurred", prompt="a (red:1.4) house", prompt_weighting=True)
+    future = subjects["flux"].engine.submit(
+        make_row(
+            negative_prompt="blurred",
+            prompt="a (red:1.4) house",
+            prompt_weighting=True,
+            scheduler="Euler",
+        )
+    )
+    drive(subjects["flux"].engine, [future])
+    assert row.negative_prompt
+    assert future.result().warnings == (
+        "prompt has weights: this model gives none, and read it without",
+        "negative_prompt was not read: this model has no use for it",
+    )
