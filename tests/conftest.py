@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from deployments.diffusion.families.stable_diffusion import StableDiffusion
+from deployments.diffusion.families.family import Family
 from deployments.diffusion.model_files import EMBEDDED
 from tests.service import Service, running_service
 from tests.tiny_model import open_model, save_tiny_model
@@ -37,12 +37,12 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def tiny_family(tiny_folder: Path) -> StableDiffusion:
+def tiny_family(tiny_folder: Path) -> Family:
     return open_model(tiny_folder)
 
 
 @pytest.fixture(scope="session")
-def embedded_family() -> StableDiffusion:
+def embedded_family() -> Family:
     """The model that ships with the package."""
     return open_model(EMBEDDED)
 

@@ -10,13 +10,13 @@ from diffusers import (
     StableDiffusionPipeline,
 )
 
-from deployments.diffusion.families.stable_diffusion import StableDiffusion
+from deployments.diffusion.families.family import Family
 from deployments.diffusion.sampling import make_scheduler
 from deployments.requests import PreparedImage, Row
 
 
 def by_pipeline(
-    family: StableDiffusion, row: Row, prepared: PreparedImage | None = None, **more: Any
+    family: Family, row: Row, prepared: PreparedImage | None = None, **more: Any
 ) -> torch.Tensor:
     """The same row by the diffusers pipeline itself: final latents (C, h, w).
 

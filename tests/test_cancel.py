@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 
 from deployments.diffusion.engine import Engine
-from deployments.diffusion.families.stable_diffusion import StableDiffusion
+from deployments.diffusion.families.family import Family
 from deployments.diffusion.run import Run
 from tests.driving import drive, driven, make_prepared, make_row, wait_until_waiting
 
 
-def test_a_cancelled_row_is_out_before_the_next_step(tiny_family: StableDiffusion) -> None:
+def test_a_cancelled_row_is_out_before_the_next_step(tiny_family: Family) -> None:
     with driven(tiny_family) as engine:
         stays, goes = (engine.submit(make_row(seed=seed)) for seed in (1, 2))
         wait_until_waiting(engine, 2)
@@ -60,7 +60,7 @@ def before_decoding(engine: Engine) -> Future[Any]:
 
 @pytest.mark.parametrize("stage", [before_encoding, before_decoding])
 def test_between_the_stages_too(
-    tiny_family: StableDiffusion,
+    tiny_family: Family,
     monkeypatch: pytest.MonkeyPatch,
     stage: Callable[[Engine], Future[Any]],
 ) -> None:
@@ -74,7 +74,7 @@ def test_between_the_stages_too(
         assert engine.stats().cancelled == 1
 
 
-def test_a_thousand_cancels_leave_nothing_behind(tiny_family: StableDiffusion) -> None:
+def test_a_thousand_cancels_leave_nothing_behind(tiny_family: Family) -> None:
     with driven(tiny_family) as engine:
         for seed in range(250):
             futures = [

@@ -4,7 +4,7 @@ import os
 import threading
 
 from deployments.diffusion.codec_pool import CodecPool
-from deployments.diffusion.families.stable_diffusion import StableDiffusion
+from deployments.diffusion.families.family import Family
 from tests.driving import drive, driven, make_row, wait_until_waiting
 
 
@@ -35,7 +35,7 @@ def test_who_submits_waits_only_when_too_much_does() -> None:
     assert [done.acquire(blocking=False) for _ in range(4)] == [True, True, True, False]
 
 
-def test_a_saturated_engine_never_waits_for_its_codecs(tiny_family: StableDiffusion) -> None:
+def test_a_saturated_engine_never_waits_for_its_codecs(tiny_family: Family) -> None:
     rows = [
         make_row(seed=seed, num_inference_steps=1, output_format=kind)
         for seed, kind in enumerate(("png", "jpeg", "webp") * 100)

@@ -9,7 +9,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deployments.diffusion.families.stable_diffusion import StableDiffusion
+from deployments.diffusion.families.family import Family
 from deployments.diffusion.samplers import SAMPLERS
 from deployments.requests import PreparedImage, Row
 from tests.driving import drive, driven, make_prepared, make_row, pixels, wait_until_waiting
@@ -38,7 +38,7 @@ def unlike_rows(count: int) -> list[tuple[Row, PreparedImage | None]]:
 
 
 def alone(
-    family: StableDiffusion, wanted: Sequence[tuple[Row, PreparedImage | None]], **settings: Any
+    family: Family, wanted: Sequence[tuple[Row, PreparedImage | None]], **settings: Any
 ) -> list[Any]:
     """Their pictures, one after the other."""
     pictures = []
@@ -53,7 +53,7 @@ def alone(
 
 @pytest.mark.parametrize("strict", [False, True])
 def test_sixteen_rows_that_differ_in_everything_share_a_batch(
-    tiny_family: StableDiffusion, strict: bool
+    tiny_family: Family, strict: bool
 ) -> None:
     assert set(SOME_SAMPLERS) <= set(SAMPLERS)
     wanted = unlike_rows(16)
@@ -69,7 +69,7 @@ def test_sixteen_rows_that_differ_in_everything_share_a_batch(
 
 
 def test_strict_is_exact_in_the_latents_too(
-    tiny_family: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+    tiny_family: Family, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: dict[bytes, int] = {}
     decode = tiny_family.decode
@@ -100,7 +100,7 @@ class Pooled(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def pool(tiny_family: StableDiffusion) -> list[Pooled]:
+def pool(tiny_family: Family) -> list[Pooled]:
     """Eight rows that differ in everything."""
     wanted = unlike_rows(8)
     loose = alone(tiny_family, wanted)
@@ -121,7 +121,7 @@ MOVES = st.lists(
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(moves=MOVES, strict=st.booleans())
 def test_rows_join_and_leave_at_random(
-    tiny_family: StableDiffusion,
+    tiny_family: Family,
     pool: list[Pooled],
     moves: list[tuple[str, int]],
     strict: bool,

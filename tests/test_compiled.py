@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from deployments.diffusion.families.stable_diffusion import StableDiffusion
+from deployments.diffusion.families.family import Family
 from deployments.diffusion.loading import load_engine
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.requests import PreparedImage, Row
@@ -16,7 +16,7 @@ from tests.driving import drive, driven, make_prepared, make_row, pixels, wait_u
 
 
 def test_lanes_are_padded_to_the_largest_bucket_under_strict(
-    tiny_family: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+    tiny_family: Family, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     denoise, shapes = tiny_family.denoise, set()
 
@@ -56,7 +56,7 @@ def pictures(engine: Any, wanted: list[tuple[Row, PreparedImage | None]]) -> lis
 @pytest.mark.slow
 @pytest.mark.parametrize("scope", ["whole", "regional"])
 def test_a_compiled_engine_gives_the_same_pictures_and_compiles_nothing_later(
-    tiny_family: StableDiffusion, tiny_folder: Path, tmp_path: Path, scope: str
+    tiny_family: Family, tiny_folder: Path, tmp_path: Path, scope: str
 ) -> None:
     torch._dynamo.reset()
     settings: dict[str, Any] = {"id": "tiny", "source": str(tiny_folder), "device": "cpu"}

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from deployments.diffusion.families.stable_diffusion import StableDiffusion
+from deployments.diffusion.families.family import Family
 from deployments.errors import EngineFailed, Requeue, UnsupportedScheduler
 from deployments.requests import PreparedImage, Row
 from tests.driving import drive, driven, make_prepared, make_row, pixels, wait_until_waiting
@@ -36,7 +36,7 @@ def mixed_rows() -> Iterator[tuple[Row, PreparedImage | None]]:
         )
 
 
-def test_a_mixed_batch_gives_each_row_its_own_picture(tiny_family: StableDiffusion) -> None:
+def test_a_mixed_batch_gives_each_row_its_own_picture(tiny_family: Family) -> None:
     wanted = list(mixed_rows())
     with driven(tiny_family) as engine:
         futures = [engine.submit(row, prepared) for row, prepared in wanted]
@@ -55,7 +55,7 @@ def test_a_mixed_batch_gives_each_row_its_own_picture(tiny_family: StableDiffusi
         assert np.abs(picture - pixels(alone.result())).max() <= 1
 
 
-def test_rows_join_and_leave_a_running_batch(tiny_family: StableDiffusion) -> None:
+def test_rows_join_and_leave_a_running_batch(tiny_family: Family) -> None:
     with driven(tiny_family) as engine:
         long = engine.submit(make_row(seed=1, num_inference_steps=12))
         wait_until_waiting(engine, 1)
@@ -69,7 +69,7 @@ def test_rows_join_and_leave_a_running_batch(tiny_family: StableDiffusion) -> No
         assert engine.stats().steps == 12  # the short row's three steps were shared
 
 
-def test_a_short_row_takes_the_place_of_a_long_one(tiny_family: StableDiffusion) -> None:
+def test_a_short_row_takes_the_place_of_a_long_one(tiny_family: Family) -> None:
     row = make_row(seed=1, num_inference_steps=40)
     with driven(tiny_family) as engine:
         alone = engine.submit(row)
@@ -90,7 +90,7 @@ def test_a_short_row_takes_the_place_of_a_long_one(tiny_family: StableDiffusion)
     assert np.abs(pixels(long.result()) - pixels(alone.result())).max() <= 1
 
 
-def test_sizes_run_side_by_side(tiny_family: StableDiffusion) -> None:
+def test_sizes_run_side_by_side(tiny_family: Family) -> None:
     with driven(tiny_family) as engine:
         futures = [
             engine.submit(make_row(seed=1, width=64, height=64)),
@@ -101,7 +101,7 @@ def test_sizes_run_side_by_side(tiny_family: StableDiffusion) -> None:
         assert pixels(futures[1].result()).shape == (96, 32, 3)
 
 
-def test_capacity_in_lanes_is_never_exceeded(tiny_family: StableDiffusion) -> None:
+def test_capacity_in_lanes_is_never_exceeded(tiny_family: Family) -> None:
     with driven(tiny_family, lane_buckets=(1, 2, 4)) as engine:
         futures = [engine.submit(make_row(seed=seed)) for seed in range(5)]
         wait_until_waiting(engine, 5)
@@ -111,9 +111,7 @@ def test_capacity_in_lanes_is_never_exceeded(tiny_family: StableDiffusion) -> No
     assert stats.lane_steps <= 4 * stats.steps
 
 
-def test_a_full_queue_answers_requeue(
-    tiny_family: StableDiffusion, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_full_queue_answers_requeue(tiny_family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     # Six calls of two lanes at 10 ms are 0.12 s. The first row fills the two lanes there are, two
     # more may wait, and the fourth exceeds the bound.
     with driven(tiny_family, max_queue_s=0.3, lane_buckets=(1, 2)) as engine:
@@ -128,7 +126,7 @@ def test_a_full_queue_answers_requeue(
         assert engine.stats().requeued == 1
 
 
-def test_what_a_row_cannot_do_is_its_own_error(tiny_family: StableDiffusion) -> None:
+def test_what_a_row_cannot_do_is_its_own_error(tiny_family: Family) -> None:
     with driven(tiny_family) as engine:
         good = engine.submit(make_row(seed=1))
         bad = engine.submit(make_row(seed=2, scheduler="LCMScheduler", num_inference_steps=60))
@@ -138,7 +136,7 @@ def test_what_a_row_cannot_do_is_its_own_error(tiny_family: StableDiffusion) -> 
             bad.result()
 
 
-def test_many_sizes_share_one_capacity(tiny_family: StableDiffusion) -> None:
+def test_many_sizes_share_one_capacity(tiny_family: Family) -> None:
     with driven(tiny_family, lane_buckets=(1, 2, 4)) as engine:
         futures = [engine.submit(make_row(seed=w, width=w, height=64)) for w in (32, 64, 96, 128)]
         wait_until_waiting(engine, 4)
@@ -150,7 +148,7 @@ def test_many_sizes_share_one_capacity(tiny_family: StableDiffusion) -> None:
         assert [future.result().width for future in futures] == [32, 64, 96, 128]
 
 
-def test_a_mask_keeps_the_unpainted_region(tiny_family: StableDiffusion) -> None:
+def test_a_mask_keeps_the_unpainted_region(tiny_family: Family) -> None:
     prepared = make_prepared(3, masked=True)
     with driven(tiny_family) as engine:
         future = engine.submit(make_row(strength=1.0), prepared)
@@ -161,7 +159,7 @@ def test_a_mask_keeps_the_unpainted_region(tiny_family: StableDiffusion) -> None
     assert difference[:, 40:].mean() > 5
 
 
-def test_closing_fails_what_still_waits(tiny_family: StableDiffusion) -> None:
+def test_closing_fails_what_still_waits(tiny_family: Family) -> None:
     with driven(tiny_family) as engine:
         future = engine.submit(make_row())
         wait_until_waiting(engine, 1)

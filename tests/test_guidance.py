@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 import torch
 
-from deployments.diffusion.families.stable_diffusion import StableDiffusion
+from deployments.diffusion.families.family import Family
 from deployments.requests import Row
 from tests.driving import drive, driven, make_row, wait_until_waiting
 from tests.pipelines import by_pipeline
@@ -14,7 +14,7 @@ STEPS = 10
 
 
 @pytest.fixture
-def decoded(tiny_family: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
+def decoded(tiny_family: Family, monkeypatch: pytest.MonkeyPatch) -> list[torch.Tensor]:
     """The latents that the engine hands to the decoder, picture by picture."""
     seen: list[torch.Tensor] = []
     decode = tiny_family.decode
@@ -27,7 +27,7 @@ def decoded(tiny_family: StableDiffusion, monkeypatch: pytest.MonkeyPatch) -> li
     return seen
 
 
-def guided_by_pipeline(family: StableDiffusion, row: Row) -> torch.Tensor:
+def guided_by_pipeline(family: Family, row: Row) -> torch.Tensor:
     """The same row by diffusers; guidance is switched off in the way its documentation shows."""
     last = round(row.guidance_end * STEPS)
 
@@ -56,7 +56,7 @@ def guided_by_pipeline(family: StableDiffusion, row: Row) -> torch.Tensor:
     ],
 )
 def test_latents_equal_the_pipeline(
-    tiny_family: StableDiffusion, decoded: list[torch.Tensor], changes: dict[str, Any]
+    tiny_family: Family, decoded: list[torch.Tensor], changes: dict[str, Any]
 ) -> None:
     row = make_row(seed=3, num_inference_steps=STEPS, negative_prompt="fog", **changes)
     with driven(tiny_family) as engine:
@@ -76,7 +76,7 @@ def test_latents_equal_the_pipeline(
 
 
 def test_outside_its_interval_a_row_gives_its_second_lane_back(
-    tiny_family: StableDiffusion,
+    tiny_family: Family,
 ) -> None:
     with driven(tiny_family) as engine:
         row = make_row(num_inference_steps=STEPS, guidance_start=0.2, guidance_end=0.5)
@@ -91,7 +91,7 @@ def test_outside_its_interval_a_row_gives_its_second_lane_back(
     assert lanes == [1, 1, 2, 2, 2, 1, 1, 1, 1, 1]
 
 
-def test_a_lane_given_back_is_taken_at_once(tiny_family: StableDiffusion) -> None:
+def test_a_lane_given_back_is_taken_at_once(tiny_family: Family) -> None:
     with driven(tiny_family, lane_buckets=(1, 2)) as engine:
         first = engine.submit(make_row(seed=1, num_inference_steps=STEPS, guidance_end=0.5))
         wait_until_waiting(engine, 1)
@@ -106,7 +106,7 @@ def test_a_lane_given_back_is_taken_at_once(tiny_family: StableDiffusion) -> Non
         drive(engine, [first, second])
 
 
-def test_a_lane_that_will_be_needed_is_not_given_away(tiny_family: StableDiffusion) -> None:
+def test_a_lane_that_will_be_needed_is_not_given_away(tiny_family: Family) -> None:
     with driven(tiny_family, lane_buckets=(1, 2)) as engine:
         first = engine.submit(make_row(seed=1, num_inference_steps=STEPS, guidance_start=0.5))
         second = engine.submit(make_row(seed=2, num_inference_steps=STEPS, guidance_scale=1.0))

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from deployments.diffusion.engine import Engine
-from deployments.diffusion.families.stable_diffusion import StableDiffusion
+from deployments.diffusion.families.family import Family
 from deployments.diffusion.isolation import isolate
 from deployments.errors import EngineFailed, GenerationFailed
 from tests.driving import drive, driven, make_row, pixels, wait_until_waiting
@@ -32,7 +32,7 @@ class Faulty:
 @pytest.fixture(params=["encode_prompts", "denoise", "decode"])
 def faulty(
     request: pytest.FixtureRequest,
-    tiny_family: StableDiffusion,
+    tiny_family: Family,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Faulty:
     """Each stage of the engine's step in turn."""
@@ -41,9 +41,7 @@ def faulty(
     return faulty
 
 
-def test_a_fault_fails_its_rows_and_the_engine_goes_on(
-    tiny_family: StableDiffusion, faulty: Faulty
-) -> None:
+def test_a_fault_fails_its_rows_and_the_engine_goes_on(tiny_family: Family, faulty: Faulty) -> None:
     with driven(tiny_family) as engine:
         faulty.error = RuntimeError("/secret/path: no such kernel")
         fail = [engine.submit(make_row(seed=seed)) for seed in range(6)]  # decoded four at a time
@@ -62,7 +60,7 @@ def test_a_fault_fails_its_rows_and_the_engine_goes_on(
 
 
 def test_newcomers_that_fail_leave_the_running_rows_alone(
-    tiny_family: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+    tiny_family: Family, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     faulty = Faulty(tiny_family.encode_prompts)
     monkeypatch.setattr(tiny_family, "encode_prompts", faulty)
@@ -79,7 +77,7 @@ def test_newcomers_that_fail_leave_the_running_rows_alone(
 
 
 def test_a_fault_of_the_accelerator_ends_the_engine_and_answers_everyone(
-    tiny_family: StableDiffusion, faulty: Faulty
+    tiny_family: Family, faulty: Faulty
 ) -> None:
     faulty.error = torch.AcceleratorError("an illegal memory access")
     with driven(tiny_family) as engine:
@@ -91,7 +89,7 @@ def test_a_fault_of_the_accelerator_ends_the_engine_and_answers_everyone(
         assert isinstance(future.exception(), EngineFailed)
 
 
-def solo(family: StableDiffusion, **changes: Any) -> Any:
+def solo(family: Family, **changes: Any) -> Any:
     with driven(family) as engine:
         future = engine.submit(make_row(**changes))
         drive(engine, [future])
@@ -109,7 +107,7 @@ def run_four(engine: Engine, **changes: Any) -> list[Any]:
 
 
 def test_out_of_memory_splits_the_batch_and_nobody_fails(
-    tiny_family: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+    tiny_family: Family, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     denoise, seen = tiny_family.denoise, []
 
@@ -134,7 +132,7 @@ def test_out_of_memory_splits_the_batch_and_nobody_fails(
 
 
 def test_a_row_that_does_not_fit_alone_is_told_so(
-    tiny_family: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+    tiny_family: Family, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     denoise = tiny_family.denoise
 
@@ -155,7 +153,7 @@ def test_a_row_that_does_not_fit_alone_is_told_so(
 
 
 def test_an_exception_is_narrowed_down_to_the_row_that_causes_it(
-    tiny_family: StableDiffusion, monkeypatch: pytest.MonkeyPatch
+    tiny_family: Family, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     denoise = tiny_family.denoise
     curse = tiny_family.tokenize("a curse", weighting=False, max_chunks=1)
@@ -177,9 +175,7 @@ def test_an_exception_is_narrowed_down_to_the_row_that_causes_it(
     assert [futures[seed].result().seed for seed in (0, 1, 3)] == [0, 1, 3]
 
 
-def test_a_row_of_nan_fails_alone(
-    tiny_family: StableDiffusion, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_row_of_nan_fails_alone(tiny_family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     denoise = tiny_family.denoise
 
     def poisoned(latents: torch.Tensor, *rest: Any) -> torch.Tensor:

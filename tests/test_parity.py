@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from deployments.diffusion.engine import Engine
-from deployments.diffusion.families.stable_diffusion import StableDiffusion
+from deployments.diffusion.families.family import Family
 from deployments.diffusion.model_files import EMBEDDED
 from deployments.diffusion.samplers import SAMPLERS
 from deployments.requests import PreparedImage, Row
@@ -38,7 +38,7 @@ FAMILIAR = [name for name in SAMPLERS if not name.endswith("Scheduler")]
 class Subject(NamedTuple):
     """A model, its engine, and the latents that the engine hands to the decoder, in order."""
 
-    family: StableDiffusion
+    family: Family
     engine: Engine
     decoded: list[torch.Tensor]
 

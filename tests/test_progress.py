@@ -5,13 +5,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from deployments.diffusion.families.stable_diffusion import StableDiffusion
+from deployments.diffusion.families.family import Family
 from deployments.diffusion.run import Watcher
 from deployments.requests import Progress
 from tests.driving import drive, driven, make_prepared, make_row, pixels, wait_until_waiting
 
 
-def test_every_call_is_told(tiny_family: StableDiffusion) -> None:
+def test_every_call_is_told(tiny_family: Family) -> None:
     told: list[Progress] = []
     # A clock that stands still: what steps take must not decide what is told.
     with driven(tiny_family, clock=lambda: 0.0, lane_buckets=(1, 2)) as engine:
@@ -31,7 +31,7 @@ def test_every_call_is_told(tiny_family: StableDiffusion) -> None:
 
 
 def test_previews_come_when_asked_for_and_near_the_picture(
-    embedded_family: StableDiffusion,
+    embedded_family: Family,
 ) -> None:
     told: list[Progress] = []
     row = make_row(
@@ -53,7 +53,7 @@ def test_previews_come_when_asked_for_and_near_the_picture(
 
 
 def test_a_watcher_that_fails_does_not_hurt_the_row(
-    tiny_family: StableDiffusion, caplog: pytest.LogCaptureFixture
+    tiny_family: Family, caplog: pytest.LogCaptureFixture
 ) -> None:
     def fail(_: Progress) -> None:
         raise ConnectionResetError("the client has gone")

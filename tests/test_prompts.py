@@ -13,14 +13,13 @@ from hypothesis import strategies as st
 
 from deployments.diffusion.chunks import Chunk, Chunker, Tokens
 from deployments.diffusion.families.family import Family
-from deployments.diffusion.families.stable_diffusion import StableDiffusion
 from deployments.diffusion.families.weighted import weighted
 from deployments.diffusion.prompts import read_prompts
 from deployments.ingress.resolve import resolve
 from deployments.requests import GenerationParams, ImageResult, Row
 from tests.driving import drive, driven, make_row, pixels, wait_until_waiting
 from tests.ingress_backend import CARD
-from tests.tiny_model import save_tiny_model
+from tests.tiny_model import open_model, save_tiny_model
 
 LONG = "a red house on snowy hills at night and " * 3
 """93 letters, and the letter tokenizer makes a token of each: two chunks of 75."""
@@ -33,7 +32,7 @@ def clip_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def clip_family(clip_folder: Path) -> StableDiffusion:
+def clip_family(clip_folder: Path) -> Family:
     return open_model(clip_folder)
 
 
@@ -49,7 +48,7 @@ def states(family: Family, prompt: str, **options: Any) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def by_diffusers(family: StableDiffusion, prompt: str) -> torch.Tensor:
+def by_diffusers(family: Family, prompt: str) -> torch.Tensor:
     encoded: torch.Tensor = family.pipeline.encode_prompt(prompt, family.device, 1, False)[0]
     return encoded
 
@@ -127,14 +126,14 @@ def test_break_begins_a_chunk_while_there_is_one_left(max_chunks: int, lengths: 
 
 @pytest.mark.parametrize("prompt", ["", "a red house", "x" * 75, "y" * 90])
 def test_one_chunk_is_bit_for_bit_what_diffusers_encodes(
-    clip_family: StableDiffusion, embedded_family: StableDiffusion, prompt: str
+    clip_family: Family, embedded_family: Family, prompt: str
 ) -> None:
     for family in (clip_family, embedded_family):
         assert torch.equal(states(family, prompt, chunks=1), by_diffusers(family, prompt))
 
 
 def test_two_chunks_are_read_apart_and_stand_one_after_the_other(
-    clip_family: StableDiffusion,
+    clip_family: Family,
 ) -> None:
     letters = LONG.replace(" ", "")
     both = states(clip_family, letters)
@@ -146,7 +145,7 @@ def test_two_chunks_are_read_apart_and_stand_one_after_the_other(
     assert first.ids[-1] == clip_family.pipeline.tokenizer.eos_token_id
 
 
-def test_weight_1_changes_nothing_and_weight_2_the_word(embedded_family: StableDiffusion) -> None:
+def test_weight_1_changes_nothing_and_weight_2_the_word(embedded_family: Family) -> None:
     """On trained weights; what a random text encoder says has no mean to restore."""
     plain = states(embedded_family, "a red house")
     assert torch.equal(states(embedded_family, "a (red:1.0) house", weighting=True), plain)
@@ -173,7 +172,7 @@ def test_a_mean_of_nothing_is_not_restored() -> None:
 
 
 def test_a_weighted_prompt_beside_others_leaves_their_bits_alone(
-    clip_family: StableDiffusion,
+    clip_family: Family,
 ) -> None:
     (plain,) = read(clip_family, "a red house").chunks
     (heavy,) = read(clip_family, "a (blue:1.5) house", weighting=True).chunks
@@ -186,7 +185,7 @@ def test_a_weighted_prompt_beside_others_leaves_their_bits_alone(
 # A row's two prompts
 
 
-def test_both_prompts_get_the_same_number_of_chunks(clip_family: StableDiffusion) -> None:
+def test_both_prompts_get_the_same_number_of_chunks(clip_family: Family) -> None:
     (empty,) = read(clip_family, "").chunks
     text = read_prompts(make_row(prompt=LONG, negative_prompt="fog"), clip_family, 4)
     assert (len(text.prompt), len(text.negative)) == (2, 2)
@@ -197,20 +196,20 @@ def test_both_prompts_get_the_same_number_of_chunks(clip_family: StableDiffusion
 
 
 def test_a_row_that_is_never_guided_reads_no_negative_prompt(
-    clip_family: StableDiffusion,
+    clip_family: Family,
 ) -> None:
     text = read_prompts(make_row(negative_prompt=LONG * 9, guidance_scale=1.0), clip_family, 4)
     assert (len(text.prompt), text.negative, text.warnings) == (1, (), ())
 
 
 def test_only_text_encoders_of_clip_length_get_chunks(
-    clip_family: StableDiffusion, tiny_family: StableDiffusion, embedded_family: StableDiffusion
+    clip_family: Family, tiny_family: Family, embedded_family: Family
 ) -> None:
     families = (clip_family, tiny_family, embedded_family)
     assert [family.max_chunks for family in families] == [4, 1, 1]
 
 
-def test_what_is_cut_off_is_said(clip_family: StableDiffusion) -> None:
+def test_what_is_cut_off_is_said(clip_family: Family) -> None:
     row = make_row(prompt="x" * 310, negative_prompt="y" * 301)
     assert read_prompts(row, clip_family, 4).warnings == (
         "prompt has 310 tokens and at most 300 are read here: the last 10 were dropped",
@@ -220,7 +219,7 @@ def test_what_is_cut_off_is_said(clip_family: StableDiffusion) -> None:
     assert read_prompts(fits, clip_family, 4).warnings == ()
 
 
-def test_a_weight_beyond_the_limit_is_lowered_with_a_warning(clip_family: StableDiffusion) -> None:
+def test_a_weight_beyond_the_limit_is_lowered_with_a_warning(clip_family: Family) -> None:
     row = make_row(prompt="a (red:99) house", prompt_weighting=True)
     text = read_prompts(row, clip_family, 4)
     assert max(text.prompt[0].weights) == 10
@@ -231,7 +230,7 @@ def test_a_weight_beyond_the_limit_is_lowered_with_a_warning(clip_family: Stable
 # In the engine
 
 
-def test_rows_of_one_and_of_two_chunks_run_side_by_side(clip_family: StableDiffusion) -> None:
+def test_rows_of_one_and_of_two_chunks_run_side_by_side(clip_family: Family) -> None:
     rows = [
         make_row(seed=1),
         make_row(seed=2, prompt=LONG),
@@ -244,14 +243,14 @@ def test_rows_of_one_and_of_two_chunks_run_side_by_side(clip_family: StableDiffu
         assert beside.warnings == ()
 
 
-def test_what_comes_after_the_first_chunk_counts(clip_family: StableDiffusion) -> None:
+def test_what_comes_after_the_first_chunk_counts(clip_family: Family) -> None:
     rows = [make_row(prompt=LONG), make_row(prompt=LONG + "x"), make_row(prompt="x" * 320)]
     long, longer, cut = made(clip_family, *rows)
     assert (pixels(long) != pixels(longer)).any()
     assert (long.warnings, longer.warnings, len(cut.warnings)) == ((), (), 1)
 
 
-def test_a_compiled_step_is_offered_one_chunk(clip_family: StableDiffusion) -> None:
+def test_a_compiled_step_is_offered_one_chunk(clip_family: Family) -> None:
     """Nothing is compiled here: the engine decides by its settings alone."""
     (result,) = made(clip_family, make_row(prompt=LONG), compile="default")
     assert result.warnings == (
@@ -261,7 +260,7 @@ def test_a_compiled_step_is_offered_one_chunk(clip_family: StableDiffusion) -> N
     assert first.warnings == ()
 
 
-def test_the_embedded_model_cuts_off_with_a_warning(embedded_family: StableDiffusion) -> None:
+def test_the_embedded_model_cuts_off_with_a_warning(embedded_family: Family) -> None:
     side = embedded_family.native_side
     prompt = "a red house on snowy hills at night " * 8
     row = make_row(prompt=prompt, num_inference_steps=1, width=side, height=side)
@@ -270,9 +269,7 @@ def test_the_embedded_model_cuts_off_with_a_warning(embedded_family: StableDiffu
     assert "at most 30 are read here" in result.warnings[0]
 
 
-def test_a_chunk_is_encoded_once(
-    clip_family: StableDiffusion, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_chunk_is_encoded_once(clip_family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
     encoded: list[Chunk] = []
     encode = clip_family.encode_prompts
 

@@ -14,15 +14,14 @@ from diffusers import (
 )
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from deployments.diffusion.families.family import Family
 from deployments.diffusion.loading import load_family
 from deployments.diffusion.settings import DiffusionSettings
 
 
-def open_model(folder: Path, **settings: Any) -> Any:
+def open_model(folder: Path, **settings: Any) -> Family:
     """A model as the engine would load it, on the CPU in float32."""
-    return load_family(
-        DiffusionSettings(id="tiny", source=str(folder), device="cpu", **settings)
-    )
+    return load_family(DiffusionSettings(id="tiny", source=str(folder), device="cpu", **settings))
 
 
 def save_tiny_model(

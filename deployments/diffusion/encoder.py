@@ -91,7 +91,9 @@ class Encoder:
         A row that has no mask repaints everything, and such a denoiser then sees grey.
         """
         kept = self._encode_images({run: (_kept_pixels(run), run.noise.masked) for run in runs})
-        return {run: {SEEN_IMAGE: torch.cat([_mask(run, kept[run]), kept[run]])[None]} for run in runs}
+        return {
+            run: {SEEN_IMAGE: torch.cat([_mask(run, kept[run]), kept[run]])[None]} for run in runs
+        }
 
     def _member(
         self,

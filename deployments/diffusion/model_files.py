@@ -16,7 +16,7 @@ import torch
 import transformers
 from safetensors import safe_open
 
-from deployments.diffusion.families.base import PipelineFamily
+from deployments.diffusion.families.family import Family
 from deployments.diffusion.families.registry import family_of_checkpoint, family_of_pipeline
 from deployments.diffusion.settings import DiffusionSettings
 
@@ -55,7 +55,7 @@ class Part:
 class ModelFiles:
     """What `find_model` found."""
 
-    family: type[PipelineFamily]
+    family: type[Family]
     folder: Path
     """A diffusers folder; of a checkpoint, one with the configs and tokenizers."""
     checkpoint: Path | None
@@ -84,7 +84,7 @@ def find_model(settings: DiffusionSettings) -> ModelFiles:
     if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", source) or source.endswith(".safetensors"):
         raise _wrong(
             settings,
-            f"there is no such folder or file here; give a diffusers folder, a .safetensors file, "
+            "there is no such folder or file here; give a diffusers folder, a .safetensors file, "
             "or a hub id as ORGANISATION/NAME",
         )
     return _folder(_downloaded(source, settings), settings)
@@ -154,9 +154,7 @@ def _checkpoint(path: Path, settings: DiffusionSettings) -> ModelFiles:
     return ModelFiles(family, folder, path, parts)
 
 
-def _indexed(
-    folder: Path, settings: DiffusionSettings
-) -> tuple[type[PipelineFamily], tuple[Part, ...]]:
+def _indexed(folder: Path, settings: DiffusionSettings) -> tuple[type[Family], tuple[Part, ...]]:
     """What a folder's model_index.json says."""
     index = folder / "model_index.json"
     if not index.is_file():
@@ -184,7 +182,7 @@ def _parts(folder: Path, said: Mapping[str, Any], settings: DiffusionSettings) -
 
 
 def _weights_of(folder: Path, settings: DiffusionSettings) -> tuple[tuple[Path, ...], str | None]:
-    """The files of one variant: the one that is asked for, else the plain one, else the only one."""
+    """The files of one variant: the wanted one, else the plain one, else the first."""
     kinds = ("safetensors", "bin") if settings.allow_pickle else ("safetensors",)
     for kind in kinds:
         by_variant: dict[str | None, list[Path]] = {}

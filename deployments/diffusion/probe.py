@@ -36,9 +36,7 @@ class Call:
     """How often it draws noise."""
 
 
-def probe(
-    scheduler: Any, steps: int, begin: int, unit: float, **spacing: Any
-) -> Iterator[Call]:
+def probe(scheduler: Any, steps: int, begin: int, unit: float, **spacing: Any) -> Iterator[Call]:
     """The calls of a schedule from step `begin` on, measured with unit vectors of length `unit`.
 
     `spacing` goes to the scheduler's `set_timesteps` as it is.

@@ -21,7 +21,7 @@ def read_pipeline(files: ModelFiles, settings: DiffusionSettings) -> Any:
     parts: dict[str, Any] = {name: None for name in UNUSED if name in known}
     if "requires_safety_checker" in known:
         parts["requires_safety_checker"] = False
-    if "text_encoder_3" in known and not settings.t5:
+    if "text_encoder_3" in known and "text_encoder_3" not in {part.name for part in files.parts}:
         parts |= {"text_encoder_3": None, "tokenizer_3": None}
     having = [part for part in files.parts if part.files]
     for number, part in enumerate(having, start=1):

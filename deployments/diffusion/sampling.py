@@ -185,7 +185,9 @@ def _table(calls: list[Call], scheduler: Any, *, from_noise: bool) -> StepTable:
         scales=np.array([call.scale for call in calls], np.float32),
         matrices=matrices,
         draws=np.array([call.draws == 1 for call in calls]),
-        start=(0.0, float(getattr(scheduler, "init_noise_sigma", 1.0))) if from_noise else levels[0],
+        start=(0.0, float(getattr(scheduler, "init_noise_sigma", 1.0)))
+        if from_noise
+        else levels[0],
         blend=np.array([*levels[1:], (1.0, 0.0)], np.float32),
         clean=np.array([_clean(call, prediction_type) for call in calls], np.float32),
     )

@@ -22,7 +22,7 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """`embedded` (the model that ships with the package), a diffusers folder, a .safetensors file,
     or a hub id."""
     source_config: str = ""
-    """For a .safetensors file: a diffusers folder of the same family, for its configs and tokenizers.
+    """For a .safetensors file: a diffusers folder of its family, for configs and tokenizers.
     Parts whose weights it has are taken from it, as FLUX's text encoders."""
     variant: str = ""
     """Of the weight files, as `fp16` in `model.fp16.safetensors`; empty prefers those without."""
@@ -31,7 +31,7 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     t5: bool = True
     """Whether Stable Diffusion 3 gets its third text encoder, which is larger than the rest."""
     memory_fraction: float = 1.0
-    """The share of the GPU's memory that the replica may take; `num_gpus`, where that is below 1."""
+    """The share of the GPU that the replica may take; its `num_gpus`, where that is below 1."""
     device: Device = "auto"
     """`auto` takes CUDA where there is one."""
     dtype: Dtype = "float32"

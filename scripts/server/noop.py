@@ -23,7 +23,7 @@ class NoopDiffusion:
         [(width, height)] = settings.declared_sizes
         self._width, self._height = width, height
         self._picture = picture(width, height)
-        self._id, self._steps = settings.id, settings.default_steps
+        self._id, self._steps = settings.id, settings.default_steps or 20
 
     async def generate(self, row: Row, prepared: PreparedImage | None = None) -> ImageResult:
         """The picture."""

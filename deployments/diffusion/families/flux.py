@@ -12,8 +12,7 @@ import torch
 from diffusers import FluxPipeline
 
 from deployments.diffusion.chunks import Chunk, Tokens
-from deployments.diffusion.families.base import PipelineFamily
-from deployments.diffusion.families.family import Conditioning, Side, Size
+from deployments.diffusion.families.family import Conditioning, Family, Side, Size
 from deployments.diffusion.families.flow import size_shift
 from deployments.diffusion.families.latent_rgb import FLUX
 from deployments.diffusion.families.t5 import TextReader, t5_states
@@ -24,7 +23,7 @@ DEV_TOKENS, SCHNELL_TOKENS = 512, 256
 """What the two were trained to read of T5."""
 
 
-class Flux(PipelineFamily):
+class Flux(Family):
     """Two text encoders, transformer, autoencoder."""
 
     name = "flux"
@@ -35,7 +34,9 @@ class Flux(PipelineFamily):
     samplers = FLOW_SAMPLERS
     has_second_lane = False
 
-    def __init__(self, pipeline: Any, device: torch.device, dtype: torch.dtype, **more: Any) -> None:
+    def __init__(
+        self, pipeline: Any, device: torch.device, dtype: torch.dtype, **more: Any
+    ) -> None:
         super().__init__(pipeline, device, dtype, **more)
         self._is_told_guidance: bool = self.denoiser.config.guidance_embeds
         tokens = DEV_TOKENS if self._is_told_guidance else SCHNELL_TOKENS

@@ -2,13 +2,13 @@
 
 from collections.abc import Iterable
 
-from deployments.diffusion.families.base import PipelineFamily
+from deployments.diffusion.families.family import Family
 from deployments.diffusion.families.flux import Flux
 from deployments.diffusion.families.stable_diffusion import StableDiffusion
 from deployments.diffusion.families.stable_diffusion_3 import StableDiffusion3
 from deployments.diffusion.families.stable_diffusion_xl import StableDiffusionXL
 
-FAMILIES: tuple[type[PipelineFamily], ...] = (
+FAMILIES: tuple[type[Family], ...] = (
     StableDiffusion,
     StableDiffusionXL,
     StableDiffusion3,
@@ -16,7 +16,7 @@ FAMILIES: tuple[type[PipelineFamily], ...] = (
 )
 
 
-def family_of_pipeline(pipeline_name: str) -> type[PipelineFamily]:
+def family_of_pipeline(pipeline_name: str) -> type[Family]:
     """The family whose folders have this `_class_name`. Raises ValueError with what there is."""
     for family in FAMILIES:
         if pipeline_name in family.pipeline_names:
@@ -28,7 +28,7 @@ def family_of_pipeline(pipeline_name: str) -> type[PipelineFamily]:
     )
 
 
-def family_of_checkpoint(keys: Iterable[str]) -> type[PipelineFamily] | None:
+def family_of_checkpoint(keys: Iterable[str]) -> type[Family] | None:
     """The family whose single-file checkpoints have such keys; None if none does."""
     names = list(keys)
     for family in FAMILIES:

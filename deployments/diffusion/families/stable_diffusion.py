@@ -33,7 +33,9 @@ class StableDiffusion(UNetFamily):
     latent_map = STABLE_DIFFUSION
     default_guidance = 7.5
 
-    def __init__(self, pipeline: Any, device: torch.device, dtype: torch.dtype, **more: Any) -> None:
+    def __init__(
+        self, pipeline: Any, device: torch.device, dtype: torch.dtype, **more: Any
+    ) -> None:
         super().__init__(pipeline, device, dtype, **more)
         self._chunker = Chunker(pipeline.tokenizer)
         self.max_chunks = MAX_CHUNKS if self._chunker.length == CLIP_TOKENS else 1

@@ -10,9 +10,8 @@ import torch
 from diffusers import StableDiffusion3Pipeline
 
 from deployments.diffusion.chunks import Chunk, Tokens
-from deployments.diffusion.families.base import PipelineFamily
 from deployments.diffusion.families.clip import Penultimate, padded_as
-from deployments.diffusion.families.family import Conditioning, Side, Size
+from deployments.diffusion.families.family import Conditioning, Family, Side, Size
 from deployments.diffusion.families.flow import size_shift
 from deployments.diffusion.families.latent_rgb import STABLE_DIFFUSION_3
 from deployments.diffusion.families.t5 import TextReader, t5_states
@@ -23,7 +22,7 @@ T5_TOKENS = 256
 """diffusers' default; CLIP's 77 come before them."""
 
 
-class StableDiffusion3(PipelineFamily):
+class StableDiffusion3(Family):
     """Up to three text encoders, transformer, autoencoder."""
 
     name = "stable-diffusion-3"
@@ -39,7 +38,9 @@ class StableDiffusion3(PipelineFamily):
     default_guidance = 7.0
     default_steps = 28
 
-    def __init__(self, pipeline: Any, device: torch.device, dtype: torch.dtype, **more: Any) -> None:
+    def __init__(
+        self, pipeline: Any, device: torch.device, dtype: torch.dtype, **more: Any
+    ) -> None:
         super().__init__(pipeline, device, dtype, **more)
         self._reader = TextReader(pipeline.tokenizer, pipeline.tokenizer_3, T5_TOKENS)
         self._padded = padded_as(pipeline.tokenizer_2, pipeline.tokenizer)

@@ -32,7 +32,9 @@ class StableDiffusionXL(UNetFamily):
     latent_map = STABLE_DIFFUSION_XL
     default_guidance = 5.0
 
-    def __init__(self, pipeline: Any, device: torch.device, dtype: torch.dtype, **more: Any) -> None:
+    def __init__(
+        self, pipeline: Any, device: torch.device, dtype: torch.dtype, **more: Any
+    ) -> None:
         super().__init__(pipeline, device, dtype, **more)
         if pipeline.text_encoder is None:
             raise ValueError(

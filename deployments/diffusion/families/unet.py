@@ -5,14 +5,15 @@ from typing import Any
 
 import torch
 
-from deployments.diffusion.families.base import PipelineFamily
-from deployments.diffusion.families.family import SEEN_IMAGE, Conditioning, Size
+from deployments.diffusion.families.family import SEEN_IMAGE, Conditioning, Family, Size
 
 
-class UNetFamily(PipelineFamily):
+class UNetFamily(Family):
     """Stable Diffusion and SDXL: what their UNets have in common."""
 
-    def __init__(self, pipeline: Any, device: torch.device, dtype: torch.dtype, **more: Any) -> None:
+    def __init__(
+        self, pipeline: Any, device: torch.device, dtype: torch.dtype, **more: Any
+    ) -> None:
         super().__init__(pipeline, device, dtype, **more)
         config = self.denoiser.config
         self.sees_image = config.in_channels == 2 * self.latent_channels + 1
