@@ -13,12 +13,13 @@ from ray import serve
 from ray.serve import Application, Deployment
 
 from deployments.diffusion.deployment import Diffusion
+from deployments.diffusion.settings import DiffusionSettings
 from deployments.imaging.deployment import Imaging
 from deployments.ingress.deployment import Ingress
 from deployments.ingress.settings import IngressSettings
 from deployments.jobs.deployment import JobsLedger
 from deployments.jobs.quotas import Quotas
-from serve_app.config import DeploymentOptions, read_config
+from serve_app.config import DeploymentOptions, ModelSection, read_config
 
 
 def build(args: dict[str, Any]) -> Application:
@@ -30,7 +31,7 @@ def build(args: dict[str, Any]) -> Application:
     models = {
         model.settings.id: _deployment(
             Diffusion, f"diffusion-{model.settings.id}", model.deployment
-        ).bind(model.settings)
+        ).bind(_with_fraction(model))
         for model in config.models
     }
     limits = config.ingress.settings.limits
@@ -42,6 +43,14 @@ def build(args: dict[str, Any]) -> Application:
     )
     ingress = _deployment(Ingress, "ingress", config.ingress.deployment)
     return ingress.bind(_with_secret(config.ingress.settings), models, imaging, jobs)
+
+
+def _with_fraction(model: ModelSection) -> DiffusionSettings:
+    """Ray only counts fractions of a GPU; the replica itself must keep to its own."""
+    fraction = model.deployment.num_gpus
+    if not 0 < fraction < 1:
+        return model.settings
+    return msgspec.structs.replace(model.settings, memory_fraction=fraction)
 
 
 def _with_secret(settings: IngressSettings) -> IngressSettings:

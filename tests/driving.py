@@ -121,8 +121,13 @@ def wait_until_waiting(engine: Engine, rows: int) -> None:
 
 def pixels(result: ImageResult) -> NDArray[np.int16]:
     """The picture, in a type whose differences do not wrap."""
+    return pixels_of(result.content)
+
+
+def pixels_of(content: bytes) -> NDArray[np.int16]:
+    """The same of a file."""
     import cv2
 
-    decoded = cv2.imdecode(np.frombuffer(result.content, np.uint8), cv2.IMREAD_COLOR_RGB)
+    decoded = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR_RGB)
     assert decoded is not None
     return decoded.astype(np.int16)

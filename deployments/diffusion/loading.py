@@ -94,7 +94,8 @@ def load_family(settings: DiffusionSettings) -> Family:
     limit_memory(settings, device)
     check_fits(settings, files.weights(), *allowed_bytes(settings, device))
     pipeline = read_pipeline(files, settings)
-    return files.family(pipeline.to(device), device, getattr(torch, settings.dtype))
+    dtype = getattr(torch, settings.dtype)
+    return files.family(pipeline.to(device), device, dtype, folder=files.folder)
 
 
 def _device(settings: DiffusionSettings) -> torch.device:

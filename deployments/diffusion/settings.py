@@ -31,7 +31,8 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     t5: bool = True
     """Whether Stable Diffusion 3 gets its third text encoder, which is larger than the rest."""
     memory_fraction: float = 1.0
-    """The share of the GPU that the replica may take; its `num_gpus`, where that is below 1."""
+    """The share of the GPU's memory that the process may take. Under Serve it is `num_gpus`, where
+    that is below 1."""
     device: Device = "auto"
     """`auto` takes CUDA where there is one."""
     dtype: Dtype = "float32"

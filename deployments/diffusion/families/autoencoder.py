@@ -33,7 +33,8 @@ class Autoencoder:
         else:
             latents = encoded.latents.float()
         mean, std = self._mean.to(latents.device), self._std.to(latents.device)
-        return (latents - mean) / std * self._scale
+        scaled: torch.Tensor = (latents - mean) / std * self._scale
+        return scaled
 
     def decode(self, latents: torch.Tensor) -> torch.Tensor:
         """(n, C, h, w) -> (n, H, W, 3) uint8, rounded on the device so that a quarter crosses."""

@@ -55,9 +55,18 @@ class Family(ABC):
     """Whether the denoiser sees mask and masked image as more channels (inpainting models)."""
 
     def __init__(
-        self, pipeline: Any, device: torch.device, dtype: torch.dtype, *, channels_last: bool = True
+        self,
+        pipeline: Any,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        folder: Path | None = None,
+        channels_last: bool = True,
     ) -> None:
-        """`pipeline` is on the device already, or moves its parts there itself (offload)."""
+        """`pipeline` is on the device already, or moves its parts there itself (offload).
+
+        `folder` may hold the model's own latent_rgb.json.
+        """
         pipeline.set_progress_bar_config(disable=True)
         self.pipeline, self.device, self._dtype = pipeline, device, dtype
         # Convolutions over 16 lanes take 93 ms and not 112 in this layout (embedded model, CPU).
@@ -70,8 +79,8 @@ class Family(ABC):
         """Pixels per latent cell along each side."""
         self.encoder_is_random = self._autoencoder.is_random
         """Whether encoding an image draws from the row's generator (AutoencoderKL does)."""
-        own = LatentRgb.of_model(Path(pipeline.name_or_path), self.latent_channels, self.latent_map)
-        self._latent_rgb = own.to(device)
+        latent_rgb = LatentRgb.of_model(folder, self.latent_channels, self.latent_map)
+        self._latent_rgb = latent_rgb.to(device)
         self.scheduler_config: Mapping[str, Any] = dict(pipeline.scheduler.config)
         self.scheduler_name = type(pipeline.scheduler).__name__
 

@@ -93,12 +93,12 @@ class LatentRgb:
     """(3 * p * p,)"""
 
     @classmethod
-    def of_model(cls, folder: Path, channels: int, known: Known) -> "LatentRgb":
+    def of_model(cls, folder: Path | None, channels: int, known: Known) -> "LatentRgb":
         """The model's own map if its folder has one, else `known`, its family's.
 
         A model with other channels and no map of its own shows its first channel in grey.
         """
-        if (folder / FILE).is_file():
+        if folder is not None and (folder / FILE).is_file():
             fitted = json.loads((folder / FILE).read_text())
             return cls(torch.tensor(fitted["weights"]), torch.tensor(fitted["bias"]))
         if channels == len(known.weights):
