@@ -208,7 +208,9 @@ def _add_what_is_run(parser: argparse.ArgumentParser) -> None:
         help="one seed, as many arrivals as fit into a quarter of an hour, no extras",
     )
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=SYSTEMS)
-    parser.add_argument("--loads", nargs="+", type=float, default=LOADS, help="shares of capacity")
+    parser.add_argument(
+        "--loads", nargs="*", type=float, default=LOADS, help="shares of capacity; none is allowed"
+    )
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS, help="one trace each")
     parser.add_argument("--arrivals", type=int, help=f"of each run ({JOBS})")
     parser.add_argument(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,9 @@ from diffusers import (
 
 from deployments.diffusion.engine import Engine
 from deployments.diffusion.families.flux import unpacked
+from deployments.diffusion.loading import load_engine
 from deployments.diffusion.sampling import make_scheduler
+from deployments.diffusion.settings import DiffusionSettings
 from deployments.requests import PreparedImage, Row
 from tests.driving import drive, driven, make_prepared, make_row, pixels, wait_until_waiting
 from tests.tiny_families import MAKERS
@@ -191,6 +194,28 @@ def test_latents_equal_the_pipeline(
     assert error <= TOLERANCE, f"relative error {error:.1e}"
 
 
+FEW = [
+    ("xl turbo", "EulerAncestralDiscreteScheduler", 1, 0.0),
+    ("xl turbo", "EulerAncestralDiscreteScheduler", 4, 0.0),
+    ("lcm", "LCM", 4, 8.0),
+    ("lcm", "LCM", 1, 1.0),
+    ("flux schnell", "FlowMatchEulerDiscreteScheduler", 1, 0.0),
+]
+
+
+@pytest.mark.parametrize(("name", "sampler", "steps", "guidance"), FEW)
+def test_few_steps_equal_the_pipeline(
+    subjects: dict[str, Subject], name: str, sampler: str, steps: int, guidance: float
+) -> None:
+    """Models distilled for it, at the settings that they are made for."""
+    subject = subjects[name]
+    row = make_row(scheduler=sampler, seed=6, num_inference_steps=steps, guidance_scale=guidance)
+    ours, theirs = subject.latents(row, None), by_pipeline(subject.family, row, None)
+    error = float((ours - theirs).norm() / theirs.norm())
+    assert error <= TOLERANCE, f"relative error {error:.1e}"
+    assert subject.engine.stats().lane_steps > 0
+
+
 @pytest.mark.parametrize("name", MAKERS)
 def test_rows_that_differ_in_everything_share_a_batch(
     subjects: dict[str, Subject], name: str
@@ -210,34 +235,69 @@ def test_rows_that_differ_in_everything_share_a_batch(
             strength=0.5 if prepared else None,
         )
         wanted.append((row, prepared))
-    alone = []
     with driven(family) as engine:
-        for row, prepared in wanted:
-            future = engine.submit(row, prepared)
-            drive(engine, [future])
-            alone.append(pixels(future.result()))
+        alone = [pictures(engine, [each])[0] for each in wanted]
     with driven(family, lane_buckets=(1, 2, 4, 8, 16)) as engine:
-        futures = [engine.submit(row, prepared) for row, prepared in wanted]
-        wait_until_waiting(engine, len(wanted))
-        drive(engine, futures)
+        together = pictures(engine, wanted)
         assert engine.stats().max_rows == len(wanted)
-    for future, picture in zip(futures, alone, strict=True):
-        assert np.abs(pixels(future.result()) - picture).max() <= 1
+    for picture, own in zip(together, alone, strict=True):
+        assert np.abs(picture - own).max() <= 1
 
 
 def test_what_a_distilled_model_does_not_read_is_told(subjects: dict[str, Subject]) -> None:
-    row = make_row(negative_prompt="blurred", prompt="a (red:1.4) house", prompt_weighting=True)
-    future = subjects["flux"].engine.submit(
-        make_row(
-            negative_prompt="blurred",
-            prompt="a (red:1.4) house",
-            prompt_weighting=True,
-            scheduler="Euler",
-        )
+    row = make_row(
+        negative_prompt="blurred",
+        prompt="a (red:1.4) house",
+        prompt_weighting=True,
+        scheduler="Euler",
     )
+    future = subjects["flux"].engine.submit(row)
     drive(subjects["flux"].engine, [future])
-    assert row.negative_prompt
     assert future.result().warnings == (
         "prompt has weights: this model gives none, and read it without",
         "negative_prompt was not read: this model has no use for it",
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["xl", "inpainting", "sd3", "flux"])
+def test_a_compiled_step_gives_the_same_pictures(
+    subjects: dict[str, Subject], name: str, tmp_path: Path
+) -> None:
+    torch._dynamo.reset()
+    family = subjects[name].family
+    samplers = [each for each in family.samplers if not each.endswith("Scheduler")]
+    masked = make_prepared(4, masked=True)
+    wanted: list[tuple[Row, PreparedImage | None]] = [
+        (make_row(seed=1, scheduler=samplers[0]), None),
+        (make_row(seed=2, scheduler=samplers[-1], guidance_scale=1.0), None),
+        (make_row(seed=3, scheduler=samplers[1], strength=0.8), masked),
+    ]
+    MAKERS[name](tmp_path / "model")
+    settings = DiffusionSettings(
+        id="tiny",
+        source=str(tmp_path / "model"),
+        device="cpu",
+        compile="default",
+        sizes=("64x64",),
+        lane_buckets=(2, 4),
+        cache_folder=str(tmp_path / "cache"),
+        max_queue_s=1e9,
+    )
+    with torch.inference_mode():
+        engine, _ = load_engine(settings)
+        compiled = pictures(engine, wanted)
+        recompiles = engine.stats().recompiles
+        engine.close()
+    assert recompiles == 0
+    with driven(family) as eager:
+        expected = pictures(eager, wanted)
+    for picture, plain in zip(compiled, expected, strict=True):
+        assert np.abs(picture - plain).max() <= 1
+
+
+def pictures(engine: Engine, wanted: list[tuple[Row, PreparedImage | None]]) -> list[Any]:
+    futures = [engine.submit(row, prepared) for row, prepared in wanted]
+    wait_until_waiting(engine, len(wanted))
+    drive(engine, futures)
+    return [pixels(future.result()) for future in futures]

@@ -10,6 +10,7 @@ from batching.models import letter_tokenizer
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
+    EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
@@ -50,6 +51,13 @@ def save_lcm(folder: Path) -> None:
 
 def save_xl(folder: Path) -> None:
     _xl(StableDiffusionXLPipeline, _xl_unet()).save_pretrained(folder)
+
+
+def save_xl_turbo(folder: Path) -> None:
+    """Distilled for a few steps without guidance; its noise levels start at the very last."""
+    pipeline = _xl(StableDiffusionXLPipeline, _xl_unet())
+    pipeline.scheduler = EulerAncestralDiscreteScheduler(**_NOISE, timestep_spacing="trailing")
+    pipeline.save_pretrained(folder)
 
 
 def save_xl_inpainting(folder: Path) -> None:
@@ -100,6 +108,7 @@ MAKERS: Mapping[str, Callable[[Path], None]] = MappingProxyType(
         "inpainting": save_inpainting,
         "lcm": save_lcm,
         "xl": save_xl,
+        "xl turbo": save_xl_turbo,
         "xl inpainting": save_xl_inpainting,
         "sd3": save_sd3,
         "sd3 without t5": lambda folder: save_sd3(folder, with_t5=False),

@@ -25,6 +25,7 @@ class Encoder:
         self._images_at_once = 1 if strict else _IMAGES_AT_ONCE
         self._chunks_at_once = 1 if strict else _CHUNKS_KEPT
         self._chunks: OrderedDict[Chunk, Conditioning] = OrderedDict()
+        self._greys: dict[tuple[int, int], torch.Tensor] = {}
 
     def encode(self, runs: Sequence[Run]) -> list[Member]:
         """One member per run, in order."""
@@ -90,10 +91,22 @@ class Encoder:
 
         A row that has no mask repaints everything, and such a denoiser then sees grey.
         """
-        kept = self._encode_images({run: (_kept_pixels(run), run.noise.masked) for run in runs})
+        masked = [run for run in runs if run.prepared is not None and run.prepared.mask is not None]
+        kept = self._encode_images({run: (_kept_pixels(run), run.noise.masked) for run in masked})
+        kept |= {run: self._grey(run.row.width, run.row.height) for run in runs if run not in kept}
         return {
             run: {SEEN_IMAGE: torch.cat([_mask(run, kept[run]), kept[run]])[None]} for run in runs
         }
+
+    def _grey(self, width: int, height: int) -> torch.Tensor:
+        """(C, h, w) of a grey picture, encoded once for each size."""
+        if (width, height) not in self._greys:
+            family = self._family
+            cells = (height // family.latent_factor, width // family.latent_factor)
+            pixels = torch.zeros(1, 3, height, width, device=family.device)
+            noise = torch.zeros(1, family.latent_channels, *cells, device=family.device)
+            self._greys[width, height] = family.encode_images(pixels, noise)[0]
+        return self._greys[width, height]
 
     def _member(
         self,
@@ -116,16 +129,15 @@ class Encoder:
 
 
 def _pixels(run: Run) -> torch.Tensor:
-    """(3, H, W) of the input image; grey without one."""
-    if run.prepared is None:
-        return torch.zeros(3, run.row.height, run.row.width)
+    """(3, H, W) of the input image."""
+    assert run.prepared is not None
     return torch.tensor(run.prepared.pixels)
 
 
 def _kept_pixels(run: Run) -> torch.Tensor:
     """The input image, grey where it is repainted."""
-    if run.prepared is None or run.prepared.mask is None:
-        return torch.zeros(3, run.row.height, run.row.width)
+    assert run.prepared is not None
+    assert run.prepared.mask is not None
     return _pixels(run) * torch.tensor(run.prepared.mask < 0.5)
 
 

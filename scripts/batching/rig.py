@@ -40,6 +40,7 @@ class Rig:
         self._settings, self._batch_wait_s = settings, batch_wait_s
         self._device = torch.device(settings.device)
         self._closing = ExitStack()
+        self._is_warm_for_batches = False
         self._systems: dict[str, System] = {}
         self._references: dict[str, NDArray[np.uint8]] = {}
         self.clock = ModelClock(self._device)
@@ -111,7 +112,7 @@ class Rig:
         dtype = getattr(torch, self._settings.dtype)
         source = self._settings.source
         pipeline = Pipeline(source, self._device, dtype, compile_mode, self.clock)
-        pipeline.warm_up(self.most_rows)
+        pipeline.warm_up(1)
         return pipeline
 
     def _opened(self, name: str) -> System:
@@ -132,6 +133,9 @@ class Rig:
         return self._closing.enter_context(stepwise.opened(settings, watched=name == PREVIEWED))
 
     def _batcher(self, policy: Policy, wait_s: float = 0.0) -> System:
+        if not self._is_warm_for_batches:  # where it is compiled, that takes minutes
+            self._device_thread.submit(self._pipeline.warm_up, self.most_rows).result()
+            self._is_warm_for_batches = True
         batcher = Batcher(
             self._pipeline,
             policy,
