@@ -25,6 +25,8 @@ EMBEDDED = Path(__file__).parent / "embedded"
 UNUSED = ("safety_checker", "feature_extractor", "image_encoder")
 """Parts of pipelines that no family here runs."""
 
+_LIBRARIES = {"diffusers": diffusers, "transformers": transformers}
+
 _WEIGHTS = re.compile(
     r"(diffusion_pytorch_model|model|pytorch_model)(\.(?P<variant>\w+))?(-\d+-of-\d+)?"
     r"\.(?P<kind>safetensors|bin)"
@@ -176,7 +178,8 @@ def _parts(folder: Path, said: Mapping[str, Any], settings: DiffusionSettings) -
         library, kind_name = value
         if library is None or (name == "text_encoder_3" and not settings.t5):
             continue
-        kind = getattr({"diffusers": diffusers, "transformers": transformers}[library], kind_name)
+        # Tokenizers' names come and go between versions; diffusers finds those by itself.
+        kind = getattr(_LIBRARIES.get(library), kind_name, None)
         if isinstance(kind, type) and issubclass(kind, torch.nn.Module):
             yield Part(name, kind, *_weights_of(folder / name, settings))
 
