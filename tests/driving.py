@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from deployments.diffusion.batch import Layout
+from deployments.diffusion.caching import cached_denoise
 from deployments.diffusion.capacity import CapacityCurve
 from deployments.diffusion.engine import Engine
 from deployments.diffusion.families.family import Family
@@ -90,7 +91,12 @@ def driven(
     engine = Engine(
         family,
         chosen,
-        layout=Layout(family.denoise, family.device, buckets=chosen.padded_to),
+        layout=Layout(
+            family.denoise,
+            family.device,
+            buckets=chosen.padded_to,
+            cached=cached_denoise(family, chosen),
+        ),
         curve=make_curve(chosen.lane_buckets),
         unit=(family.native_side, family.native_side),
         clock=clock,

@@ -12,18 +12,18 @@ import torch
 from diffusers import FluxPipeline
 
 from deployments.diffusion.chunks import Chunk, Tokens
-from deployments.diffusion.families.family import Conditioning, Family, Side, Size
+from deployments.diffusion.families.family import Conditioning, Side, Size
 from deployments.diffusion.families.flow import size_shift
 from deployments.diffusion.families.latent_rgb import FLUX
 from deployments.diffusion.families.t5 import TextReader, t5_states
-from deployments.diffusion.samplers import FLOW_SAMPLERS
+from deployments.diffusion.families.transformer import TransformerFamily
 from deployments.diffusion.sampling import FlowShift
 
 DEV_TOKENS, SCHNELL_TOKENS = 512, 256
 """What the two were trained to read of T5."""
 
 
-class Flux(Family):
+class Flux(TransformerFamily):
     """Two text encoders, transformer, autoencoder."""
 
     name = "flux"
@@ -31,7 +31,6 @@ class Flux(Family):
     pipeline_names = ("FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline")
     checkpoint_mark = "double_blocks.0."
     latent_map = FLUX
-    samplers = FLOW_SAMPLERS
     has_second_lane = False
 
     def __init__(
@@ -45,11 +44,6 @@ class Flux(Family):
         self._image_ids = lru_cache(16)(self._made_image_ids)
         self.default_guidance = 3.5 if self._is_told_guidance else 0.0
         self.default_steps = 28 if self._is_told_guidance else 4
-
-    @property
-    def denoiser(self) -> Any:
-        """The transformer."""
-        return self.pipeline.transformer
 
     @property
     def native_side(self) -> int:

@@ -11,18 +11,18 @@ from diffusers import StableDiffusion3Pipeline
 
 from deployments.diffusion.chunks import Chunk, Tokens
 from deployments.diffusion.families.clip import Penultimate, padded_as
-from deployments.diffusion.families.family import Conditioning, Family, Side, Size
+from deployments.diffusion.families.family import Conditioning, Side, Size
 from deployments.diffusion.families.flow import size_shift
 from deployments.diffusion.families.latent_rgb import STABLE_DIFFUSION_3
 from deployments.diffusion.families.t5 import TextReader, t5_states
-from deployments.diffusion.samplers import FLOW_SAMPLERS
+from deployments.diffusion.families.transformer import TransformerFamily
 from deployments.diffusion.sampling import FlowShift
 
 T5_TOKENS = 256
 """diffusers' default; CLIP's 77 come before them."""
 
 
-class StableDiffusion3(Family):
+class StableDiffusion3(TransformerFamily):
     """Up to three text encoders, transformer, autoencoder."""
 
     name = "stable-diffusion-3"
@@ -34,7 +34,6 @@ class StableDiffusion3(Family):
     )
     checkpoint_mark = "joint_blocks.0."
     latent_map = STABLE_DIFFUSION_3
-    samplers = FLOW_SAMPLERS
     default_guidance = 7.0
     default_steps = 28
 
@@ -44,11 +43,6 @@ class StableDiffusion3(Family):
         super().__init__(pipeline, device, dtype, **more)
         self._reader = TextReader(pipeline.tokenizer, pipeline.tokenizer_3, T5_TOKENS)
         self._padded = padded_as(pipeline.tokenizer_2, pipeline.tokenizer)
-
-    @property
-    def denoiser(self) -> Any:
-        """The transformer."""
-        return self.pipeline.transformer
 
     @property
     def native_side(self) -> int:
