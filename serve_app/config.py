@@ -77,6 +77,11 @@ class ModelSection(Section, frozen=True, kw_only=True):
     deployment: DeploymentOptions = DeploymentOptions()
 
     def __post_init__(self) -> None:
+        if self.settings.memory_fraction != 1 and 0 < self.deployment.num_gpus < 1:
+            raise ValueError(
+                f"memory_fraction is {self.settings.memory_fraction:g} and num_gpus "
+                f"{self.deployment.num_gpus:g}, which says it already: leave memory_fraction out"
+            )
         grace_s = self.deployment.graceful_shutdown_timeout_s
         if grace_s <= self.settings.max_queue_s:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ from diffusers import (
 )
 
 from deployments.diffusion.engine import Engine
+from deployments.diffusion.families.family import SEEN_IMAGE
 from deployments.diffusion.families.flux import unpacked
 from deployments.diffusion.loading import load_engine
-from deployments.diffusion.sampling import make_scheduler
+from deployments.diffusion.sampling import FlowShift, make_scheduler
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.requests import PreparedImage, Row
 from tests.driving import drive, driven, make_prepared, make_row, pixels, wait_until_waiting
@@ -183,12 +185,11 @@ def test_latents_equal_the_pipeline(
     subject = subjects[name]
     strength, masked = MODES[mode]
     row = make_row(
-        scheduler=sampler, seed=5, strength=strength, num_inference_steps=6, width=96, height=64
+        scheduler=sampler, seed=5, strength=strength, num_inference_steps=6, prompt="Oh! A house!!"
     )
-    prepared = None
-    if strength is not None:
-        prepared = make_prepared(1, masked=masked)
-        row = make_row(scheduler=sampler, seed=5, strength=strength, num_inference_steps=6)
+    prepared = None if strength is None else make_prepared(1, masked=masked)
+    if prepared is None:
+        row = replace(row, width=96)
     ours, theirs = subject.latents(row, prepared), by_pipeline(subject.family, row, prepared)
     error = float((ours - theirs).norm() / theirs.norm())
     assert error <= TOLERANCE, f"relative error {error:.1e}"
@@ -244,9 +245,67 @@ def test_rows_that_differ_in_everything_share_a_batch(
         assert np.abs(picture - own).max() <= 1
 
 
+@pytest.mark.parametrize("name", MAKERS)
+def test_half_precision_draws_about_the_same(
+    subjects: dict[str, Subject], name: str, tmp_path: Path
+) -> None:
+    MAKERS[name](tmp_path)
+    family = open_model(tmp_path, dtype="bfloat16")
+    row = make_row(seed=7, scheduler=next(iter(family.samplers)))
+    wanted: list[tuple[Row, PreparedImage | None]] = [(row, None)]
+    with driven(subjects[name].family) as engine:
+        [whole] = pictures(engine, wanted)
+    with driven(family) as engine:
+        [half] = pictures(engine, wanted)
+    assert np.abs(half - whole).mean() < 4
+
+
+def test_a_model_that_sees_is_shown_the_mask_and_what_it_leaves(
+    subjects: dict[str, Subject],
+) -> None:
+    family = subjects["inpainting"].family
+    seen: list[torch.Tensor] = []
+    denoise = family.denoise
+
+    def look(latents: torch.Tensor, timesteps: torch.Tensor, told: Any) -> torch.Tensor:
+        seen.append(told[SEEN_IMAGE])
+        output: torch.Tensor = denoise(latents, timesteps, told)
+        return output
+
+    ragged = make_prepared(1, masked=True)
+    assert ragged.mask is not None
+    ragged.mask[:, 29:] = 1  # not on a latent cell's edge
+    with driven(family) as engine:
+        object.__setattr__(engine._layout, "denoise", look)
+        pictures(engine, [(make_row(seed=1), None)])
+        pictures(engine, [(make_row(seed=1, strength=1.0), ragged)])
+    text, masked = seen[0], seen[-1]
+    grey = family.encode_images(torch.zeros(1, 3, 64, 64), torch.zeros(1, 4, 8, 8))
+    assert text.shape == (2, 5, 8, 8)
+    assert (text[:, :1] == 1).all()
+    torch.testing.assert_close(text[:, 1:], grey.expand(2, -1, -1, -1))
+    as_diffusers = torch.nn.functional.interpolate(torch.tensor(ragged.mask)[None, None], (8, 8))
+    assert (masked[:, :1] == as_diffusers).all()
+
+
+def test_samplers_of_others_shift_as_the_models_own(subjects: dict[str, Subject]) -> None:
+    """What the pipelines of SD3 and FLUX tell FlowMatchEuler, as the shift of DPM++ and UniPC."""
+    family = subjects["flux"].family
+    flow = family.flow_shift((96, 64))
+    for sampler in ("DPM++ 2M", "UniPC"):
+        other = make_scheduler(sampler, family.scheduler_config, family.samplers, flow)
+        other.set_timesteps(10)
+        plain = make_scheduler(sampler, family.scheduler_config, family.samplers, FlowShift(0.0))
+        plain.set_timesteps(10)
+        own = make_scheduler("Euler", family.scheduler_config, family.samplers, flow)
+        own.set_timesteps(10, sigmas=plain.sigmas[:-1].numpy(), mu=flow.mu)
+        torch.testing.assert_close(other.sigmas, own.sigmas, rtol=1e-5, atol=1e-6)
+
+
 def test_what_a_distilled_model_does_not_read_is_told(subjects: dict[str, Subject]) -> None:
     row = make_row(
         negative_prompt="blurred",
+        guidance_end=0.5,
         prompt="a (red:1.4) house",
         prompt_weighting=True,
         scheduler="Euler",
@@ -255,7 +314,7 @@ def test_what_a_distilled_model_does_not_read_is_told(subjects: dict[str, Subjec
     drive(subjects["flux"].engine, [future])
     assert future.result().warnings == (
         "prompt has weights: this model gives none, and read it without",
-        "negative_prompt was not read: this model has no use for it",
+        "negative_prompt, guidance_end not followed: this model has no lane without the prompt",
     )
 
 

@@ -17,7 +17,7 @@ from deployments.diffusion.model_files import EMBEDDED, find_model
 from deployments.diffusion.settings import DiffusionSettings
 from tests.driving import drive, driven, make_row, pixels
 from tests.single_file import save_checkpoint
-from tests.tiny_families import MAKERS, save_sd3, save_xl
+from tests.tiny_families import MAKERS, save_sd3, save_stable_diffusion, save_xl
 from tests.tiny_model import open_model
 
 
@@ -66,18 +66,30 @@ def test_no_two_families_claim_a_pipeline() -> None:
     assert len(names) == len(set(names))
 
 
-def test_a_checkpoint_draws_what_its_folder_draws(checkpoint: Path, tiny_folder: Path) -> None:
-    single = open_model(checkpoint, source_config=str(tiny_folder))
+def test_a_checkpoint_draws_what_its_folder_draws(
+    checkpoint: Path, configs: Path, tiny_folder: Path
+) -> None:
+    single = open_model(checkpoint, source_config=str(configs))
     assert single.name == "stable-diffusion"
     assert (picture(single) == picture(open_model(tiny_folder))).all()
 
 
-def test_weights_beside_the_configs_are_used(
+def test_the_checkpoints_own_weights_come_first(
+    checkpoint: Path, folder: Path, tiny_folder: Path
+) -> None:
+    """Its configs are most often those of the model that it was tuned from, weights and all."""
+    for path in folder.rglob("*.safetensors"):
+        save_file({k: torch.zeros_like(v) for k, v in load_file(path).items()}, path)
+    files = find_model(settings(checkpoint, source_config=str(folder)))
+    assert [part.name for part in files.parts if part.files] == []
+    assert list(files.weights()) == [checkpoint.name]
+    single = open_model(checkpoint, source_config=str(folder))
+    assert (picture(single) == picture(open_model(tiny_folder))).all()
+
+
+def test_what_a_checkpoint_lacks_comes_from_the_folder(
     checkpoint: Path, tiny_folder: Path, tmp_path: Path
 ) -> None:
-    """What a checkpoint lacks, as text encoders, comes from the folder; so does what both have."""
-    files = find_model(settings(checkpoint, source_config=str(tiny_folder)))
-    assert {part.name for part in files.parts if part.files} == {"unet", "vae", "text_encoder"}
     only_text = tmp_path / "only-text"
     shutil.copytree(tiny_folder, only_text)
     for part in ("unet", "vae"):
@@ -88,11 +100,22 @@ def test_weights_beside_the_configs_are_used(
     save_file({**kept, "cond_stage_model.gone": torch.zeros(1)}, without_text)
     family = open_model(without_text, source_config=str(only_text))
     assert (picture(family) == picture(open_model(tiny_folder))).all()
+    for path in (only_text / "text_encoder").glob("*.safetensors"):
+        path.unlink()
+    with pytest.raises(ValueError, match="it has no weights for text_encoder, and neither has"):
+        find_model(settings(without_text, source_config=str(only_text)))
 
 
-def test_a_checkpoint_without_configs(checkpoint: Path, configs: Path) -> None:
-    single = open_model(checkpoint, source_config=str(configs))
-    assert picture(single).shape == (64, 64, 3)
+def test_a_checkpoint_of_another_size(checkpoint: Path, tmp_path: Path) -> None:
+    """Of the same family, and not of the same model."""
+    save_stable_diffusion(tmp_path / "other", cross_attention_dim=24)
+    for path in (tmp_path / "other").rglob("*.safetensors"):
+        path.unlink()
+    with pytest.raises(ValueError, match=r"model tiny: .* does not fit the configs in"):
+        open_model(checkpoint, source_config=str(tmp_path / "other"))
+
+
+def test_a_checkpoint_without_configs(checkpoint: Path) -> None:
     with pytest.raises(ValueError, match="set source_config to a diffusers folder of a stable-d"):
         find_model(settings(checkpoint))
 
@@ -127,6 +150,20 @@ def test_missing_weights_are_named(folder: Path) -> None:
         find_model(settings(folder))
 
 
+def test_damaged_files_are_named(folder: Path) -> None:
+    [weights] = (folder / "unet").glob("*.safetensors")
+    weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    with pytest.raises(ValueError, match=r"unet/.* cannot be read as safetensors .*git lfs pull"):
+        find_model(settings(folder)).weights()
+    shard = folder / "unet" / "diffusion_pytorch_model-00001-of-00002.safetensors"
+    weights.rename(shard)
+    with pytest.raises(ValueError, match="has 1 of 2 weight files"):
+        find_model(settings(folder))
+    (folder / "model_index.json").write_text("{")
+    with pytest.raises(ValueError, match=r"model_index\.json cannot be read"):
+        find_model(settings(folder))
+
+
 def test_pickles_are_read_only_when_allowed(folder: Path) -> None:
     [weights] = (folder / "unet").glob("*.safetensors")
     torch.save(load_file(weights), folder / "unet" / "diffusion_pytorch_model.bin")
@@ -148,6 +185,8 @@ def test_variants(folder: Path) -> None:
 
     assert unet_files() == [weights.name]
     assert unet_files(variant="other") == [other.name]
+    with pytest.raises(ValueError, match="variant is 'pf16', and no weight file in"):
+        unet_files(variant="pf16")
     weights.unlink()
     assert unet_files() == [other.name]
     assert open_model(folder).name == "stable-diffusion"
@@ -164,6 +203,8 @@ def test_variants(folder: Path) -> None:
 def test_a_source_that_is_not_there(source: str, said: str) -> None:
     with pytest.raises(ValueError, match=f"model m: source is '{source}': .*{said}"):
         find_model(settings(source))
+    with pytest.raises(ValueError, match="leave source_config out"):
+        find_model(settings(source, source_config="elsewhere"))
 
 
 def test_a_hub_id_offline(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -198,6 +239,8 @@ def test_each_part_has_a_line_while_it_is_read(
 
 def test_a_third_text_encoder_can_be_left_out(tmp_path: Path) -> None:
     save_sd3(tmp_path)
+    with pytest.raises(ValueError, match="t5 is false, and a stable-diffusion cannot do without"):
+        find_model(settings(EMBEDDED, t5=False))
     family = open_model(tmp_path, t5=False)
     assert family.pipeline.text_encoder_3 is None
     assert "text_encoder_3" not in find_model(settings(tmp_path, t5=False)).weights()
@@ -242,9 +285,7 @@ def test_what_is_free_of_a_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_replica_is_held_to_its_fraction(monkeypatch: pytest.MonkeyPatch) -> None:
     held: list[float] = []
-    monkeypatch.setattr(
-        torch.cuda, "set_per_process_memory_fraction", lambda share, _: held.append(share)
-    )
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", held.append)
     limit_memory(settings("x", memory_fraction=0.5), torch.device("cuda"))
     limit_memory(settings("x", memory_fraction=0.5), torch.device("cpu"))
     limit_memory(settings("x"), torch.device("cuda"))

@@ -15,6 +15,8 @@ from diffusers import (
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
+    LatentConsistencyModelPipeline,
+    LCMScheduler,
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
     StableDiffusionInpaintPipeline,
@@ -45,8 +47,10 @@ def save_inpainting(folder: Path) -> None:
 
 
 def save_lcm(folder: Path) -> None:
-    """A UNet that was distilled to be told the guidance scale."""
-    save_stable_diffusion(folder, time_cond_proj_dim=32)
+    """A UNet that was distilled to be told the guidance scale, saved as they are published."""
+    unet = _unet(time_cond_proj_dim=32)
+    pipeline = _stable_diffusion(LatentConsistencyModelPipeline, unet, LCMScheduler(**_NOISE))
+    pipeline.save_pretrained(folder)
 
 
 def save_xl(folder: Path) -> None:
@@ -64,7 +68,7 @@ def save_xl_inpainting(folder: Path) -> None:
     _xl(StableDiffusionXLInpaintPipeline, _xl_unet(in_channels=9)).save_pretrained(folder)
 
 
-def save_sd3(folder: Path, *, with_t5: bool = True) -> None:
+def save_sd3(folder: Path, *, with_t5: bool = True, **scheduler: Any) -> None:
     tokenizer, second = letter_tokenizer(TEXT_TOKENS), _padding_with_letters()
     torch.manual_seed(0)
     pipeline: Any = StableDiffusion3Pipeline(
@@ -81,7 +85,7 @@ def save_sd3(folder: Path, *, with_t5: bool = True) -> None:
             pooled_projection_dim=40,
             pos_embed_max_size=32,
         ),
-        scheduler=FlowMatchEulerDiscreteScheduler(shift=3.0),
+        scheduler=FlowMatchEulerDiscreteScheduler(**{"shift": 3.0, **scheduler}),
         vae=_vae(latent_channels=16, scaling_factor=1.5305, shift_factor=0.0609),
         text_encoder=CLIPTextModelWithProjection(_clip(tokenizer, 16)),
         tokenizer=tokenizer,
@@ -112,6 +116,7 @@ MAKERS: Mapping[str, Callable[[Path], None]] = MappingProxyType(
         "xl inpainting": save_xl_inpainting,
         "sd3": save_sd3,
         "sd3 without t5": lambda folder: save_sd3(folder, with_t5=False),
+        "sd3 dynamic": lambda folder: save_sd3(folder, use_dynamic_shifting=True),
         "flux": save_flux,
         "flux schnell": save_flux_schnell,
     }
@@ -119,7 +124,7 @@ MAKERS: Mapping[str, Callable[[Path], None]] = MappingProxyType(
 """By name, what saves a diffusers folder."""
 
 
-def _stable_diffusion(kind: Any, unet: Any) -> Any:
+def _stable_diffusion(kind: Any, unet: Any, scheduler: Any = None) -> Any:
     tokenizer = letter_tokenizer(TEXT_TOKENS)
     torch.manual_seed(0)
     return kind(
@@ -127,7 +132,7 @@ def _stable_diffusion(kind: Any, unet: Any) -> Any:
         text_encoder=CLIPTextModel(_clip(tokenizer, 32)),
         unet=unet,
         vae=_vae(),
-        scheduler=DDIMScheduler(**_NOISE, clip_sample=False, set_alpha_to_one=False),
+        scheduler=scheduler or DDIMScheduler(**_NOISE, clip_sample=False, set_alpha_to_one=False),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,

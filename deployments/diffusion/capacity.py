@@ -22,9 +22,6 @@ logger = logging.getLogger(__name__)
 KNEE_MARGIN = 0.05
 """More lanes that win less than this only make every row of the step later."""
 
-GUIDED_LANES = 2
-"""A guided row takes two lanes: no capacity is below that because of a knee."""
-
 LEARNING_RATE = 0.1
 """Of the last step against all before it. A warm-up on a busy machine, once 40 times too dear, is
 within a quarter of the truth after 50 steps."""
@@ -74,15 +71,16 @@ class CapacityCurve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         low_s, high_s = self.step_s[above - 1], self.step_s[above]
         return low_s + (high_s - low_s) * (weight - low) / (high - low)
 
-    def knee(self, margin: float = KNEE_MARGIN) -> int:
-        """The fewest lanes whose images per second are within `margin` of the best bucket's.
+    def knee(self, margin: float = KNEE_MARGIN, *, least: int = 2) -> int:
+        """The fewest lanes whose images per second are within `margin` of the best bucket's, and no
+        fewer than `least`, the lanes of one row.
 
         Held against the best and not against the next bucket: one noisy dip does not end it early.
         """
         rates = [lanes / step_s for lanes, step_s in zip(self.lanes, self.step_s, strict=True)]
         worth = max(rates) / (1 + margin)
         lanes = next(lanes for lanes, rate in zip(self.lanes, rates, strict=True) if rate >= worth)
-        return max(lanes, GUIDED_LANES)
+        return max(lanes, least)
 
 
 class CurveKey(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -162,10 +160,16 @@ class Capacity:
     """
 
     def __init__(
-        self, curve: CapacityCurve, *, max_lanes: int, margin: float = KNEE_MARGIN
+        self,
+        curve: CapacityCurve,
+        *,
+        max_lanes: int,
+        margin: float = KNEE_MARGIN,
+        lanes_of_row: int = 2,
     ) -> None:
+        """A guided row takes two lanes, and of a model without a second lane one."""
         self.curve = curve
-        self._limit = min(curve.knee(margin), max_lanes)
+        self._limit = min(curve.knee(margin, least=lanes_of_row), max_lanes)
         self._lowered: dict[Hashable, float] = {}
         self._factors: dict[Hashable, float] = {}
         self._any_factor = 1.0

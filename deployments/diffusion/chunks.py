@@ -5,7 +5,7 @@ itself would give it, begin, end and padding included.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
 
@@ -33,8 +33,15 @@ class Chunk(NamedTuple):
     ids: tuple[int, ...]
     weights: tuple[float, ...]
     """One per id, 1 for begin, end and padding. All of them 0: nothing is read, not even that."""
+    second: "Chunk | None" = None
+    """The same text as a second CLIP tokenizer has it, where the model has one."""
     t5_ids: tuple[int, ...] = ()
     """The same text as a T5 encoder reads it, where the model has one."""
+
+    def silent(self) -> "Chunk":
+        """The same with all weights 0."""
+        second = None if self.second is None else self.second.silent()
+        return self._replace(weights=(0.0,) * len(self.weights), second=second)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +96,11 @@ class Chunker:
             heaviest=max((abs(piece.weight) for piece in pieces), default=1.0),
         )
 
+    def filled(self, chunks: tuple[Chunk, ...], length: int) -> tuple[Chunk, ...]:
+        """So many chunks, the missing ones empty."""
+        empty = self.tokens("", weighting=False, max_chunks=1).chunks
+        return chunks + empty * (length - len(chunks))
+
     def _tokenized(self, pieces: Sequence[Piece]) -> list[_Token]:
         if not pieces:
             return []
@@ -108,6 +120,28 @@ class Chunker:
             ids=(begin, *(t.id for t in tokens), end, *[self._tokenizer.pad_token_id] * padding),
             weights=(1.0, *(t.weight for t in tokens), 1.0, *[1.0] * padding),
         )
+
+
+class TwinChunker:
+    """Two tokenizers of one vocabulary, which pad, and so read an exclamation mark, differently."""
+
+    def __init__(self, first: Any, second: Any) -> None:
+        self._first, self._second = Chunker(first), Chunker(second)
+        self.length = self._first.length
+
+    def tokens(self, prompt: str, *, weighting: bool, max_chunks: int) -> Tokens:
+        """The first's, each chunk with the second's beside it; what is shorter is filled up."""
+        first, second = (
+            chunker.tokens(prompt, weighting=weighting, max_chunks=max_chunks)
+            for chunker in (self._first, self._second)
+        )
+        length = max(len(first.chunks), len(second.chunks))
+        pairs = zip(
+            self._first.filled(first.chunks, length),
+            self._second.filled(second.chunks, length),
+            strict=True,
+        )
+        return replace(first, chunks=tuple(own._replace(second=other) for own, other in pairs))
 
 
 def _cut(tokens: Iterable[_Token], room: int, max_chunks: int) -> tuple[list[list[_Token]], int]:

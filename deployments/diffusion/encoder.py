@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 import torch
 
@@ -10,7 +11,11 @@ from deployments.diffusion.chunks import Chunk
 from deployments.diffusion.families.family import SEEN_IMAGE, Conditioning, Family
 from deployments.diffusion.run import Run
 
-_CHUNKS_KEPT = 256  # SD 1.5: 77 x 768 in bf16 is 118 KB a chunk, so 30 MB
+_TEXT_MIB = 64
+"""Of the device's memory, for what is kept of text: of SD 1.5 in bf16 about 550 chunks, 118 KB
+each, of FLUX 16 of 4 MB."""
+_CHUNKS_AT_ONCE = 256
+_GREYS_KEPT = 16
 _IMAGES_AT_ONCE = 4  # bounds the encoder's memory
 
 
@@ -23,9 +28,9 @@ class Encoder:
     def __init__(self, family: Family, *, strict: bool = False) -> None:
         self._family = family
         self._images_at_once = 1 if strict else _IMAGES_AT_ONCE
-        self._chunks_at_once = 1 if strict else _CHUNKS_KEPT
+        self._chunks_at_once = 1 if strict else _CHUNKS_AT_ONCE
         self._chunks: OrderedDict[Chunk, Conditioning] = OrderedDict()
-        self._greys: dict[tuple[int, int], torch.Tensor] = {}
+        self._grey = lru_cache(_GREYS_KEPT)(self._encode_grey)
 
     def encode(self, runs: Sequence[Run]) -> list[Member]:
         """One member per run, in order."""
@@ -34,7 +39,7 @@ class Encoder:
         encoded = self._encode_chunks([chunk for text in texts for chunk in text])
 
         images = self._encode_images(
-            {run: (_pixels(run), run.noise.encoder) for run in runs if run.prepared is not None}
+            {run: (_pixels(run), run.noise.encoder) for run in runs if self._starts_from_image(run)}
         )
         seen = self._see_images(runs) if self._family.sees_image else {}
         told = {run: self._told(run) | seen.get(run, {}) for run in runs}
@@ -69,9 +74,15 @@ class Encoder:
         for chunk in known:
             self._chunks[chunk] = found[chunk]
             self._chunks.move_to_end(chunk)
-        while len(self._chunks) > _CHUNKS_KEPT:
+        while self._chunks and sum(map(_bytes, self._chunks.values())) > _TEXT_MIB * 2**20:
             self._chunks.popitem(last=False)
         return found
+
+    def _starts_from_image(self, run: Run) -> bool:
+        """An inpainting model that repaints from pure noise has no use for the image itself."""
+        return run.prepared is not None and not (
+            self._family.sees_image and run.table.start[0] == 0
+        )
 
     def _encode_images(
         self, images: Mapping[Run, tuple[torch.Tensor, torch.Tensor]]
@@ -95,18 +106,24 @@ class Encoder:
         kept = self._encode_images({run: (_kept_pixels(run), run.noise.masked) for run in masked})
         kept |= {run: self._grey(run.row.width, run.row.height) for run in runs if run not in kept}
         return {
-            run: {SEEN_IMAGE: torch.cat([_mask(run, kept[run]), kept[run]])[None]} for run in runs
+            run: {SEEN_IMAGE: torch.cat([self._seen_mask(run, kept[run]), kept[run]])[None]}
+            for run in runs
         }
 
-    def _grey(self, width: int, height: int) -> torch.Tensor:
-        """(C, h, w) of a grey picture, encoded once for each size."""
-        if (width, height) not in self._greys:
-            family = self._family
-            cells = (height // family.latent_factor, width // family.latent_factor)
-            pixels = torch.zeros(1, 3, height, width, device=family.device)
-            noise = torch.zeros(1, family.latent_channels, *cells, device=family.device)
-            self._greys[width, height] = family.encode_images(pixels, noise)[0]
-        return self._greys[width, height]
+    def _seen_mask(self, run: Run, like: torch.Tensor) -> torch.Tensor:
+        """(1, h, w): as diffusers shows it, of every cell its first pixel."""
+        if run.prepared is None or run.prepared.mask is None:
+            return torch.ones_like(like[:1])
+        factor = self._family.latent_factor
+        return torch.tensor(run.prepared.mask[None, ::factor, ::factor] >= 0.5).to(like)
+
+    def _encode_grey(self, width: int, height: int) -> torch.Tensor:
+        """(C, h, w) of a grey picture."""
+        family = self._family
+        cells = (height // family.latent_factor, width // family.latent_factor)
+        pixels = torch.zeros(1, 3, height, width, device=family.device)
+        noise = torch.zeros(1, family.latent_channels, *cells, device=family.device)
+        return family.encode_images(pixels, noise)[0]
 
     def _member(
         self,
@@ -124,7 +141,8 @@ class Encoder:
             return member
         state[0] += signal_scale * image_latents
         if run.prepared.latent_mask is not None and not self._family.sees_image:
-            member.kept = Kept(_mask(run, noise), image_latents, noise)
+            mask = torch.tensor(run.prepared.latent_mask[None], device=noise.device)
+            member.kept = Kept(mask, image_latents, noise)
         return member
 
 
@@ -141,8 +159,5 @@ def _kept_pixels(run: Run) -> torch.Tensor:
     return _pixels(run) * torch.tensor(run.prepared.mask < 0.5)
 
 
-def _mask(run: Run, like: torch.Tensor) -> torch.Tensor:
-    """(1, h, w) on the device of `like`, (C, h, w); 1 is repainted, as is all without a mask."""
-    if run.prepared is None or run.prepared.latent_mask is None:
-        return torch.ones_like(like[:1])
-    return torch.tensor(run.prepared.latent_mask[None], device=like.device)
+def _bytes(conditioning: Conditioning) -> int:
+    return sum(tensor.nbytes for tensor in conditioning.values())

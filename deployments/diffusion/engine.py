@@ -55,7 +55,12 @@ class Engine:
         self._layout, self._curve, self._clock = layout, curve, clock
         self._ageing_calls_per_s = settings.ageing_calls_per_s
         self._changed = threading.Condition()
-        self._capacity = Capacity(curve, margin=settings.knee_margin, max_lanes=settings.max_lanes)
+        self._capacity = Capacity(
+            curve,
+            margin=settings.knee_margin,
+            max_lanes=settings.max_lanes,
+            lanes_of_row=family.lanes_of_row,
+        )
         self._queue: StepQueue[Run] = StepQueue(
             self._capacity,
             max_queue_s=settings.max_queue_s,

@@ -99,7 +99,16 @@ def load_family(settings: DiffusionSettings) -> Family:
     check_fits(settings, files.weights(), *allowed_bytes(settings, device))
     pipeline = read_pipeline(files, settings)
     dtype = getattr(torch, settings.dtype)
-    return files.family(pipeline.to(device), device, dtype, folder=files.folder)
+    try:
+        family = files.family(pipeline.to(device), device, dtype, folder=files.folder)
+    except ValueError as error:
+        raise ValueError(f"model {settings.id}: {error}") from error
+    if settings.max_lanes < family.lanes_of_row:
+        raise ValueError(
+            f"model {settings.id}: lane_buckets ends at {settings.max_lanes}: a guided row of it "
+            f"needs {family.lanes_of_row} lanes"
+        )
+    return family
 
 
 def _device(settings: DiffusionSettings) -> torch.device:

@@ -13,7 +13,7 @@ GIB = 2**30
 def limit_memory(settings: DiffusionSettings, device: torch.device) -> None:
     """Holds this process to its share of the GPU: Ray's fractions are only bookkeeping."""
     if device.type == "cuda" and settings.memory_fraction < 1:
-        torch.cuda.set_per_process_memory_fraction(settings.memory_fraction, device)
+        torch.cuda.set_per_process_memory_fraction(settings.memory_fraction)
 
 
 def allowed_bytes(settings: DiffusionSettings, device: torch.device) -> tuple[int, str]:

@@ -34,8 +34,8 @@ def read_prompts(row: Row, family: Family, max_chunks: int) -> RowText:
     prompt = read(row.prompt, "prompt")
     warnings = _warnings("prompt", prompt)
     if row.guidance_scale <= 1 or not family.has_second_lane:
-        if row.negative_prompt and not family.has_second_lane:
-            warnings.append("negative_prompt was not read: this model has no use for it")
+        if not family.has_second_lane:
+            warnings += _not_followed(row)
         return RowText(prompt=prompt.chunks, negative=(), warnings=tuple(warnings))
     negative = read(row.negative_prompt, "negative")
     warnings += _warnings("negative_prompt", negative)
@@ -45,6 +45,20 @@ def read_prompts(row: Row, family: Family, max_chunks: int) -> RowText:
         negative=filled(negative, "prompt" if row.negative_prompt else "negative", length),
         warnings=tuple(warnings),
     )
+
+
+def _not_followed(row: Row) -> list[str]:
+    """What a model whose guidance takes no second lane has no use for."""
+    plain = {
+        "negative_prompt": "",
+        "guidance_start": 0.0,
+        "guidance_end": 1.0,
+        "guidance_rescale": 0.0,
+    }
+    unread = [name for name, value in plain.items() if getattr(row, name) != value]
+    if not unread:
+        return []
+    return [f"{', '.join(unread)} not followed: this model has no lane without the prompt"]
 
 
 def _warnings(name: str, tokens: Tokens) -> list[str]:

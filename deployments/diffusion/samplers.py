@@ -109,19 +109,15 @@ _FLOW_ODE = {
     "use_flow_sigmas": True,
 }
 
-_FLOW_CLASSES: Mapping[str, Mapping[str, Any]] = {
-    "FlowMatchEulerDiscreteScheduler": {},
-    "FlowMatchHeunDiscreteScheduler": {},
-}
+_FLOW_EULER, _FLOW_HEUN = "FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"
 
 
 def _named_for_flow() -> Iterator[tuple[str, Sampler]]:
-    euler = "FlowMatchEulerDiscreteScheduler"
     even = dict.fromkeys(_SPACINGS.values(), False)
-    yield "Euler", Sampler(euler, even)
+    yield "Euler", Sampler(_FLOW_EULER, even)
     for spacing, setting in _SPACINGS.items():
-        yield f"Euler {spacing}", Sampler(euler, {**even, setting: True})
-    yield "Heun", Sampler("FlowMatchHeunDiscreteScheduler", {})
+        yield f"Euler {spacing}", Sampler(_FLOW_EULER, {**even, setting: True})
+    yield "Heun", Sampler(_FLOW_HEUN, {})
     for order in (2, 3):
         settings = {**_FLOW_ODE, "use_lu_lambdas": False, "solver_order": order}
         yield f"DPM++ {order}M", Sampler("DPMSolverMultistepScheduler", settings)
@@ -132,8 +128,8 @@ def _named_for_flow() -> Iterator[tuple[str, Sampler]]:
             {**_FLOW_ODE, "solver_type": "bh2", "solver_order": 2, "predict_x0": True},
         ),
     )
-    for scheduler, overrides in _FLOW_CLASSES.items():
-        yield scheduler, Sampler(scheduler, overrides)
+    for scheduler in (_FLOW_EULER, _FLOW_HEUN):
+        yield scheduler, Sampler(scheduler, {})
 
 
 FLOW_SAMPLERS: Mapping[str, Sampler] = MappingProxyType(dict(_named_for_flow()))

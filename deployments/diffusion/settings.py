@@ -87,8 +87,6 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         buckets = self.lane_buckets
         if not buckets or list(buckets) != sorted(set(buckets)) or buckets[0] < 1:
             raise ValueError(f"lane_buckets is {buckets}: list rising positive numbers, as 1, 2, 4")
-        if buckets[-1] < 2:
-            raise ValueError(f"lane_buckets ends at {buckets[-1]}: a guided row needs 2 lanes")
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", self.id):
             raise ValueError(f"id is {self.id!r}: use 1 to 64 letters, digits, '.', '_' or '-'")
         for size in self.sizes:

@@ -1,13 +1,12 @@
 """CLIP text encoders as SDXL and SD3 use them: the last state but one, and the pooled text."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
 
+from deployments.diffusion.chunks import Chunk
 from deployments.diffusion.families.weighted import weighted
-
-Ids = tuple[int, ...]
 
 
 class Penultimate(NamedTuple):
@@ -19,23 +18,14 @@ class Penultimate(NamedTuple):
     """(n, projection)"""
 
     @classmethod
-    def of(cls, encoder: Any, ids: Sequence[Ids], weights: torch.Tensor) -> "Penultimate":
+    def of(cls, encoder: Any, chunks: Sequence[Chunk], device: torch.device) -> "Penultimate":
         """`encoder` is a CLIPTextModelWithProjection, or of SDXL a CLIPTextModel."""
-        read = encoder(torch.tensor(ids, device=weights.device), output_hidden_states=True)
+        ids = torch.tensor([chunk.ids for chunk in chunks], device=device)
+        weights = torch.tensor([chunk.weights for chunk in chunks], device=device)
+        read = encoder(ids, output_hidden_states=True)
         return cls(weighted(read.hidden_states[-2], weights), read[0])
 
 
-def padded_as(tokenizer: Any, like: Any) -> Callable[[Ids], Ids]:
-    """Ids of the tokenizer `like` -> those of `tokenizer`, which may pad with another token."""
-    if tokenizer.get_vocab() != like.get_vocab():
-        raise ValueError(
-            "the model's two CLIP tokenizers have different vocabularies: such a model is not "
-            "served here; take one as it was published"
-        )
-    ends, padding = like.eos_token_id, tokenizer.pad_token_id
-
-    def padded(ids: Ids) -> Ids:
-        length = ids.index(ends) + 1
-        return ids[:length] + (padding,) * (len(ids) - length)
-
-    return padded
+def seconds(chunks: Sequence[Chunk]) -> list[Chunk]:
+    """As the second tokenizer has them."""
+    return [chunk.second for chunk in chunks if chunk.second is not None]

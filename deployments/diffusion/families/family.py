@@ -39,6 +39,12 @@ class Family(ABC):
     """What the `_class_name` of such a folder may be."""
     checkpoint_mark: ClassVar[str]
     """What some key of its single-file checkpoints contains, and no other family's."""
+    checkpoint_parts: ClassVar[Mapping[str, tuple[str, ...]]]
+    """The pipeline's parts with weights -> what their keys may begin with in such a checkpoint."""
+    t5_parts: ClassVar[tuple[str, ...]] = ()
+    """Parts of the pipeline that may be left out, by the setting `t5`."""
+    vae_overflows: ClassVar[bool] = False
+    """Whether the autoencoder may need more range than float16 has; its config says."""
     latent_map: ClassVar[Known]
     """For previews, where the model's folder has no map of its own."""
     samplers: ClassVar[Mapping[str, Sampler]] = SAMPLERS
@@ -93,6 +99,11 @@ class Family(ABC):
     @abstractmethod
     def native_side(self) -> int:
         """Pixels along each side of the square the model was trained at."""
+
+    @property
+    def lanes_of_row(self) -> int:
+        """Lanes that a guided row takes."""
+        return 2 if self.has_second_lane else 1
 
     @property
     def size_multiple(self) -> int:

@@ -1,6 +1,5 @@
 """How models trained by flow matching space their noise levels."""
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +16,4 @@ def size_shift(config: Mapping[str, Any], image_tokens: int, *, max_shift: float
     low, high = config.get("base_shift", 0.5), config.get("max_shift", max_shift)
     slope = (high - low) / (many - few)
     mu: float = image_tokens * slope + (low - slope * few)
-    if config.get("time_shift_type", "exponential") == "linear":
-        return math.log(mu)
     return mu

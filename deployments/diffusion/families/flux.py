@@ -6,12 +6,13 @@ transformer sees the latents packed, two by two cells a token; the engine does n
 
 from collections.abc import Sequence
 from functools import lru_cache
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from diffusers import FluxPipeline
 
-from deployments.diffusion.chunks import Chunk, Tokens
+from deployments.diffusion.chunks import Chunk, Chunker, Tokens
 from deployments.diffusion.families.family import Conditioning, Side, Size
 from deployments.diffusion.families.flow import size_shift
 from deployments.diffusion.families.latent_rgb import FLUX
@@ -30,6 +31,14 @@ class Flux(TransformerFamily):
     pipeline_class = FluxPipeline
     pipeline_names = ("FluxPipeline", "FluxImg2ImgPipeline", "FluxInpaintPipeline")
     checkpoint_mark = "double_blocks.0."
+    checkpoint_parts = MappingProxyType(
+        {
+            "transformer": ("double_blocks.", "model.diffusion_model."),
+            "vae": ("vae.", "first_stage_model."),
+            "text_encoder": ("text_encoders.clip_l.",),
+            "text_encoder_2": ("text_encoders.t5xxl.",),
+        }
+    )
     latent_map = FLUX
     has_second_lane = False
 
@@ -39,7 +48,7 @@ class Flux(TransformerFamily):
         super().__init__(pipeline, device, dtype, **more)
         self._is_told_guidance: bool = self.denoiser.config.guidance_embeds
         tokens = DEV_TOKENS if self._is_told_guidance else SCHNELL_TOKENS
-        self._reader = TextReader(pipeline.tokenizer, pipeline.tokenizer_2, tokens)
+        self._reader = TextReader(Chunker(pipeline.tokenizer), pipeline.tokenizer_2, tokens)
         self._text_ids = torch.zeros(tokens, 3, device=device)
         self._image_ids = lru_cache(16)(self._made_image_ids)
         self.default_guidance = 3.5 if self._is_told_guidance else 0.0

@@ -5,6 +5,7 @@ SD-Turbo, LCM and the inpainting models.
 """
 
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -30,6 +31,13 @@ class StableDiffusion(UNetFamily):
         "LatentConsistencyModelImg2ImgPipeline",
     )
     checkpoint_mark = "cond_stage_model."
+    checkpoint_parts = MappingProxyType(
+        {
+            "unet": ("model.diffusion_model.",),
+            "vae": ("first_stage_model.",),
+            "text_encoder": ("cond_stage_model.",),
+        }
+    )
     latent_map = STABLE_DIFFUSION
     default_guidance = 7.5
 

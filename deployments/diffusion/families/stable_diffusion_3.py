@@ -4,13 +4,14 @@ The third, T5, may be missing: its part of the text is then zeros.
 """
 
 from collections.abc import Sequence
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from diffusers import StableDiffusion3Pipeline
 
-from deployments.diffusion.chunks import Chunk, Tokens
-from deployments.diffusion.families.clip import Penultimate, padded_as
+from deployments.diffusion.chunks import Chunk, Tokens, TwinChunker
+from deployments.diffusion.families.clip import Penultimate, seconds
 from deployments.diffusion.families.family import Conditioning, Side, Size
 from deployments.diffusion.families.flow import size_shift
 from deployments.diffusion.families.latent_rgb import STABLE_DIFFUSION_3
@@ -33,6 +34,16 @@ class StableDiffusion3(TransformerFamily):
         "StableDiffusion3InpaintPipeline",
     )
     checkpoint_mark = "joint_blocks.0."
+    checkpoint_parts = MappingProxyType(
+        {
+            "transformer": ("model.diffusion_model.",),
+            "vae": ("first_stage_model.",),
+            "text_encoder": ("text_encoders.clip_l.",),
+            "text_encoder_2": ("text_encoders.clip_g.",),
+            "text_encoder_3": ("text_encoders.t5xxl.",),
+        }
+    )
+    t5_parts = ("text_encoder_3", "tokenizer_3")
     latent_map = STABLE_DIFFUSION_3
     default_guidance = 7.0
     default_steps = 28
@@ -41,8 +52,8 @@ class StableDiffusion3(TransformerFamily):
         self, pipeline: Any, device: torch.device, dtype: torch.dtype, **more: Any
     ) -> None:
         super().__init__(pipeline, device, dtype, **more)
-        self._reader = TextReader(pipeline.tokenizer, pipeline.tokenizer_3, T5_TOKENS)
-        self._padded = padded_as(pipeline.tokenizer_2, pipeline.tokenizer)
+        clip = TwinChunker(pipeline.tokenizer, pipeline.tokenizer_2)
+        self._reader = TextReader(clip, pipeline.tokenizer_3, T5_TOKENS)
 
     @property
     def native_side(self) -> int:
@@ -62,11 +73,8 @@ class StableDiffusion3(TransformerFamily):
 
     def encode_prompts(self, chunks: Sequence[Chunk]) -> Conditioning:
         """CLIP's states filled up to T5's width, then T5's; and the pooled text of both CLIPs."""
-        weights = torch.tensor([chunk.weights for chunk in chunks], device=self.device)
-        ids = [chunk.ids for chunk in chunks]
-        first = Penultimate.of(self.pipeline.text_encoder, ids, weights)
-        padded = [self._padded(each) for each in ids]
-        second = Penultimate.of(self.pipeline.text_encoder_2, padded, weights)
+        first = Penultimate.of(self.pipeline.text_encoder, chunks, self.device)
+        second = Penultimate.of(self.pipeline.text_encoder_2, seconds(chunks), self.device)
         clip = torch.cat([first.states, second.states], dim=-1)
         width = int(self.denoiser.config.joint_attention_dim)
         clip = torch.nn.functional.pad(clip, (0, width - clip.shape[-1]))

@@ -6,13 +6,14 @@ Two CLIP encoders read the same tokens; the UNet is also told the pooled text an
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import torch
 from diffusers import StableDiffusionXLPipeline
 
-from deployments.diffusion.chunks import CLIP_TOKENS, MAX_CHUNKS, Chunk, Chunker, Tokens
-from deployments.diffusion.families.clip import Penultimate, padded_as
+from deployments.diffusion.chunks import CLIP_TOKENS, MAX_CHUNKS, Chunk, Tokens, TwinChunker
+from deployments.diffusion.families.clip import Penultimate, seconds
 from deployments.diffusion.families.family import Conditioning, Side, Size
 from deployments.diffusion.families.latent_rgb import STABLE_DIFFUSION_XL
 from deployments.diffusion.families.unet import UNetFamily
@@ -29,6 +30,15 @@ class StableDiffusionXL(UNetFamily):
         "StableDiffusionXLInpaintPipeline",
     )
     checkpoint_mark = "conditioner.embedders.1."
+    checkpoint_parts = MappingProxyType(
+        {
+            "unet": ("model.diffusion_model.",),
+            "vae": ("first_stage_model.",),
+            "text_encoder": ("conditioner.embedders.0.",),
+            "text_encoder_2": ("conditioner.embedders.1.",),
+        }
+    )
+    vae_overflows = True
     latent_map = STABLE_DIFFUSION_XL
     default_guidance = 5.0
 
@@ -41,9 +51,8 @@ class StableDiffusionXL(UNetFamily):
                 "the model has no first text encoder, as SDXL's refiner: the refiner is not "
                 "served here; take the base model"
             )
-        self._chunker = Chunker(pipeline.tokenizer)
+        self._chunker = TwinChunker(pipeline.tokenizer, pipeline.tokenizer_2)
         self.max_chunks = MAX_CHUNKS if self._chunker.length == CLIP_TOKENS else 1
-        self._padded = padded_as(pipeline.tokenizer_2, pipeline.tokenizer)
         self._zeroes_no_text: bool = pipeline.config.force_zeros_for_empty_prompt
 
     def tokenize(
@@ -56,19 +65,16 @@ class StableDiffusionXL(UNetFamily):
         tokens = self._chunker.tokens(prompt, weighting=weighting, max_chunks=max_chunks)
         if side == "prompt" or prompt or not self._zeroes_no_text:
             return tokens
-        [chunk] = tokens.chunks
-        return replace(tokens, chunks=(chunk._replace(weights=(0.0,) * len(chunk.weights)),))
+        return replace(tokens, chunks=tuple(chunk.silent() for chunk in tokens.chunks))
 
     def encode_prompts(self, chunks: Sequence[Chunk]) -> Conditioning:
         """{"encoder_hidden_states": (n, tokens, both widths), "text_embeds": (n, pooled)}."""
-        weights = torch.tensor([chunk.weights for chunk in chunks], device=self.device)
-        ids = [chunk.ids for chunk in chunks]
-        first = Penultimate.of(self.pipeline.text_encoder, ids, weights)
-        padded = [self._padded(each) for each in ids]
-        second = Penultimate.of(self.pipeline.text_encoder_2, padded, weights)
+        first = Penultimate.of(self.pipeline.text_encoder, chunks, self.device)
+        second = Penultimate.of(self.pipeline.text_encoder_2, seconds(chunks), self.device)
+        is_read = torch.tensor([any(chunk.weights) for chunk in chunks], device=self.device)
         return {
             "encoder_hidden_states": torch.cat([first.states, second.states], dim=-1),
-            "text_embeds": second.pooled * weights.any(dim=1, keepdim=True),
+            "text_embeds": second.pooled * is_read[:, None],
         }
 
     def told(self, size: Size, guidance_scale: float) -> Conditioning:

@@ -7,16 +7,18 @@ from typing import Any
 
 import torch
 
-from deployments.diffusion.chunks import PROMPTS_KEPT, Chunker, Tokens
+from deployments.diffusion.chunks import PROMPTS_KEPT, Chunker, Tokens, TwinChunker
 from deployments.diffusion.weighting import parse
 
 
 class TextReader:
     """Tokenizes for a CLIP encoder and, where the model has one, a T5. Not thread-safe."""
 
-    def __init__(self, clip_tokenizer: Any, t5_tokenizer: Any | None, t5_tokens: int) -> None:
+    def __init__(
+        self, clip: Chunker | TwinChunker, t5_tokenizer: Any | None, t5_tokens: int
+    ) -> None:
         """`t5_tokens` is the length that the model's text is padded to."""
-        self._clip, self._t5, self._t5_tokens = Chunker(clip_tokenizer), t5_tokenizer, t5_tokens
+        self._clip, self._t5, self._t5_tokens = clip, t5_tokenizer, t5_tokens
         self.tokens = lru_cache(PROMPTS_KEPT)(self._tokens)
 
     def _tokens(self, prompt: str, *, weighting: bool) -> Tokens:

@@ -21,6 +21,8 @@ class UNetFamily(Family):
         self.sees_image = config.in_channels == 2 * self.latent_channels + 1
         # A model distilled to be told the scale (LCM) needs no second lane.
         self.has_second_lane = config.time_cond_proj_dim is None
+        if not self.has_second_lane:
+            self.default_steps, self.default_guidance = 4, 8.5
         if not self.sees_image and config.in_channels != self.latent_channels:
             raise ValueError(
                 f"the UNet takes {config.in_channels} channels and the autoencoder makes "
