@@ -1,6 +1,6 @@
 """Every family against its diffusers pipelines: the same row, the same final latents."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -252,7 +252,7 @@ def test_half_precision_draws_about_the_same(
     MAKERS[name](tmp_path)
     family = open_model(tmp_path, dtype="bfloat16")
     row = make_row(seed=7, scheduler=next(iter(family.samplers)))
-    wanted: list[tuple[Row, PreparedImage | None]] = [(row, None)]
+    wanted = [(row, None)]
     with driven(subjects[name].family) as engine:
         [whole] = pictures(engine, wanted)
     with driven(family) as engine:
@@ -355,7 +355,7 @@ def test_a_compiled_step_gives_the_same_pictures(
         assert np.abs(picture - plain).max() <= 1
 
 
-def pictures(engine: Engine, wanted: list[tuple[Row, PreparedImage | None]]) -> list[Any]:
+def pictures(engine: Engine, wanted: Sequence[tuple[Row, PreparedImage | None]]) -> list[Any]:
     futures = [engine.submit(row, prepared) for row, prepared in wanted]
     wait_until_waiting(engine, len(wanted))
     drive(engine, futures)

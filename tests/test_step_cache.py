@@ -1,5 +1,6 @@
 """Step caches: what they skip, that each row has its own, and plain twins that they equal."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +61,7 @@ def unlike(family: Family) -> list[tuple[Row, PreparedImage | None]]:
     ]
 
 
-def pictures(engine: Any, wanted: list[tuple[Row, PreparedImage | None]]) -> list[Any]:
+def pictures(engine: Any, wanted: Sequence[tuple[Row, PreparedImage | None]]) -> list[Any]:
     futures = [engine.submit(row, prepared) for row, prepared in wanted]
     wait_until_waiting(engine, len(wanted))
     drive(engine, futures)

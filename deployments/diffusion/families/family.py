@@ -38,7 +38,7 @@ class Family(ABC):
     pipeline_names: ClassVar[tuple[str, ...]]
     """What the `_class_name` of such a folder may be."""
     checkpoint_mark: ClassVar[str]
-    """What some key of its single-file checkpoints contains, and no other family's."""
+    """What some key of its single-file checkpoints contains, and of no family after it."""
     checkpoint_parts: ClassVar[Mapping[str, tuple[str, ...]]]
     """The pipeline's parts with weights -> what their keys may begin with in such a checkpoint."""
     t5_parts: ClassVar[tuple[str, ...]] = ()

@@ -9,11 +9,13 @@ from deployments.diffusion.families.stable_diffusion_3 import StableDiffusion3
 from deployments.diffusion.families.stable_diffusion_xl import StableDiffusionXL
 
 FAMILIES: tuple[type[Family], ...] = (
-    StableDiffusion,
     StableDiffusionXL,
     StableDiffusion3,
     Flux,
+    StableDiffusion,
 )
+"""In the order in which a checkpoint is held against them: SDXL's has all that the first one's has,
+and more."""
 
 
 def family_of_pipeline(pipeline_name: str) -> type[Family]:

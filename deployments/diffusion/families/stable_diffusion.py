@@ -30,7 +30,7 @@ class StableDiffusion(UNetFamily):
         "LatentConsistencyModelPipeline",
         "LatentConsistencyModelImg2ImgPipeline",
     )
-    checkpoint_mark = "cond_stage_model."
+    checkpoint_mark = "model.diffusion_model.input_blocks."
     checkpoint_parts = MappingProxyType(
         {
             "unet": ("model.diffusion_model.",),

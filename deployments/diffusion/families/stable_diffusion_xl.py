@@ -29,7 +29,7 @@ class StableDiffusionXL(UNetFamily):
         "StableDiffusionXLImg2ImgPipeline",
         "StableDiffusionXLInpaintPipeline",
     )
-    checkpoint_mark = "conditioner.embedders.1."
+    checkpoint_mark = "model.diffusion_model.label_emb."
     checkpoint_parts = MappingProxyType(
         {
             "unet": ("model.diffusion_model.",),
