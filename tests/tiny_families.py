@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from batching.models import letter_tokenizer
+from batching.models import letter_t5_tokenizer, letter_tokenizer
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
@@ -29,7 +29,6 @@ from transformers import (
     CLIPTokenizer,
     T5Config,
     T5EncoderModel,
-    T5Tokenizer,
 )
 
 TEXT_TOKENS = 16
@@ -57,7 +56,7 @@ def save_xl_inpainting(folder: Path) -> None:
 
 
 def save_sd3(folder: Path, *, with_t5: bool = True) -> None:
-    tokenizer, second = letter_tokenizer(TEXT_TOKENS), _padding_with_letters()
+    tokenizer, second = letter_tokenizer(TEXT_TOKENS), letter_tokenizer(TEXT_TOKENS, padding="!")
     torch.manual_seed(0)
     pipeline: Any = StableDiffusion3Pipeline(
         transformer=SD3Transformer2DModel(
@@ -80,7 +79,7 @@ def save_sd3(folder: Path, *, with_t5: bool = True) -> None:
         text_encoder_2=CLIPTextModelWithProjection(_clip(second, 24)),
         tokenizer_2=second,
         text_encoder_3=_t5(48) if with_t5 else None,
-        tokenizer_3=_t5_tokenizer() if with_t5 else None,
+        tokenizer_3=letter_t5_tokenizer(512) if with_t5 else None,
     )
     pipeline.save_pretrained(folder)
 
@@ -126,7 +125,7 @@ def _stable_diffusion(kind: Any, unet: Any) -> Any:
 
 
 def _xl(kind: Any, unet: Any) -> Any:
-    tokenizer, second = letter_tokenizer(TEXT_TOKENS), _padding_with_letters()
+    tokenizer, second = letter_tokenizer(TEXT_TOKENS), letter_tokenizer(TEXT_TOKENS, padding="!")
     torch.manual_seed(1)
     pipeline = kind(
         tokenizer=tokenizer,
@@ -171,7 +170,7 @@ def _save_flux(folder: Path, *, guidance_embeds: bool, **scheduler: Any) -> None
         text_encoder=CLIPTextModel(_clip(tokenizer, 16)),
         tokenizer=tokenizer,
         text_encoder_2=_t5(32),
-        tokenizer_2=_t5_tokenizer(),
+        tokenizer_2=letter_t5_tokenizer(512),
     )
     pipeline.save_pretrained(folder)
 
@@ -237,17 +236,10 @@ def _clip(tokenizer: CLIPTokenizer, width: int) -> CLIPTextConfig:
     )
 
 
-def _padding_with_letters() -> CLIPTokenizer:
-    """SDXL's and SD3's second tokenizer pads with an exclamation mark."""
-    tokenizer = letter_tokenizer(TEXT_TOKENS)
-    tokenizer.pad_token = "!"
-    return tokenizer
-
-
 def _t5(width: int) -> T5EncoderModel:
     return T5EncoderModel(
         T5Config(
-            vocab_size=len(_t5_tokenizer()),
+            vocab_size=len(letter_t5_tokenizer(512)),
             d_model=width,
             d_kv=8,
             d_ff=2 * width,
@@ -256,9 +248,3 @@ def _t5(width: int) -> T5EncoderModel:
             feed_forward_proj="gated-gelu",
         )
     )
-
-
-def _t5_tokenizer() -> T5Tokenizer:
-    letters = [(chr(code), -2.0) for code in range(33, 127)]
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0), *letters]
-    return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=512)

@@ -30,8 +30,14 @@ def load_engine(settings: DiffusionSettings) -> tuple[Engine, ModelCard]:
     begun_s = time.monotonic()
     torch.set_num_threads(settings.threads or os.cpu_count() or 1)
     family = load_family(settings)
-    card = _card(family, settings)
     logger.info("model %s loaded in %.1f s", settings.id, time.monotonic() - begun_s)
+    return warm_engine(family, settings)
+
+
+def warm_engine(family: Family, settings: DiffusionSettings) -> tuple[Engine, ModelCard]:
+    """An engine for a model that is on its device; compiles and warms it as `load_engine` does."""
+    begun_s = time.monotonic()
+    card = _card(family, settings)
     layout = Layout(
         family.denoise,
         family.device,
@@ -40,7 +46,7 @@ def load_engine(settings: DiffusionSettings) -> tuple[Engine, ModelCard]:
     )
     sizes = card.sizes or ((card.default_width, card.default_height),)
     curve = _curve(family, settings, layout, card.default_scheduler, sizes)
-    logger.info("model %s warm after %.1f s", settings.id, time.monotonic() - begun_s)
+    logger.info("model %s warm in another %.1f s", settings.id, time.monotonic() - begun_s)
     return Engine(family, settings, layout=layout, curve=curve, unit=sizes[0]), card
 
 
