@@ -9,8 +9,8 @@
   step     one step against lanes, eager and compiled, and its share of the matmul's rate
 
 Models are sd15 (512x512, 20 steps), sdxl, sd3 (1024x1024, 20 steps) and flux (28 steps), guided.
-With --work, finished rows are kept and a second start goes on after them; what has a bar comes
-first. Random weights cost what trained ones cost, and their pictures show nothing.
+With --work, finished rows are kept, and a second start goes on after them and reports them all;
+take a new file for new code. What has a bar comes first. Random weights cost what trained ones cost, and their pictures show nothing.
 
 It needs torch (2.11 or newer), diffusers, transformers, accelerate, msgspec, numba, numpy, scipy,
 psutil, opencv-python-headless and pillow, but neither Ray nor any model's files. Where the package
@@ -64,7 +64,7 @@ def _measure(rig: Rig, options: argparse.Namespace) -> None:
     about = _about(options)
     bench = Bench(partial(measured, rig), WorkFile(options.work, about, str))
     bench.run(options.rows)
-    results = {row: bench.results[row.name] for row in options.rows if row.name in bench.results}
+    results = bench.results(all_rows(toy=options.toy))  # also what was asked for at other starts
     applies = options.device == "cuda" and not options.toy
     found = report(results, about, applies=applies)
     if options.json:

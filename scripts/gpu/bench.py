@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 import torch
@@ -26,23 +26,27 @@ class Bench:
     def __init__(self, measure: Callable[[Row], dict[str, float]], done: WorkFile[str]) -> None:
         """`done` knows rows by their names."""
         self._measure, self._done = measure, done
-        self.results: dict[str, Result] = {}
         self.failed: list[str] = []
+        """Names of the rows that raised."""
 
     def run(self, rows: Sequence[Row]) -> None:
         """All of them. One that raises is told of and not kept, and the next one has its turn: the
         time on a device may be short."""
         for row in rows:
-            if row.name not in self._done:
-                try:
-                    result = self._result(row)
-                except Exception:
-                    traceback.print_exc()
-                    self.failed.append(row.name)
-                    continue
-                self._done.put(row.name, result)
-                print(said(row.name, result), flush=True)
-            self.results[row.name] = self._done.get(row.name, Result)
+            if row.name in self._done:
+                continue
+            try:
+                result = self._result(row)
+            except Exception:
+                traceback.print_exc()
+                self.failed.append(row.name)
+                continue
+            self._done.put(row.name, result)
+            print(_said(row.name, result), flush=True)
+
+    def results(self, rows: Iterable[Row]) -> dict[Row, Result]:
+        """Those of these rows that were measured, now or before."""
+        return {row: self._done.get(row.name, Result) for row in rows if row.name in self._done}
 
     def _result(self, row: Row) -> Result:
         try:
@@ -51,7 +55,7 @@ class Bench:
             return Result(out_of_memory=True)
 
 
-def said(name: str, result: Result) -> str:
+def _said(name: str, result: Result) -> str:
     """One line."""
     figures = ", ".join(f"{key} {value:.4g}" for key, value in result.figures.items())
     return f"{name}: {'out of memory' if result.out_of_memory else figures}"
