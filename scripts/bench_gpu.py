@@ -10,7 +10,8 @@
 
 Models are sd15 (512x512, 20 steps), sdxl, sd3 (1024x1024, 20 steps) and flux (28 steps), guided.
 With --work, finished rows are kept, and a second start goes on after them and reports them all;
-take a new file for new code. What has a bar comes first. Random weights cost what trained ones cost, and their pictures show nothing.
+take a new file for new code. What has a bar comes first. Random weights cost what trained ones
+cost, and their pictures show nothing.
 
 It needs torch (2.11 or newer), diffusers, transformers, accelerate, msgspec, numba, numpy, scipy,
 psutil, opencv-python-headless and pillow, but neither Ray nor any model's files. Where the package

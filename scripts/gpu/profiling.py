@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 
 import torch
-from torch.autograd import DeviceType
 from torch.profiler import ProfilerActivity, profile
 
 from .measure import MEASURES
@@ -35,7 +34,7 @@ def profiled(rig: Rig, row: Row) -> str:
     kernels_us = sum(
         event.self_device_time_total
         for event in averages
-        if event.device_type == DeviceType.CUDA and not event.is_user_annotation
+        if event.device_type.name == "CUDA" and not event.is_user_annotation
     )
     return (
         f"{table}\n{row.name}: kernels ran for {kernels_us / 1e6:.3f} of {wall_s:.3f} s, "
