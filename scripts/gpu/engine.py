@@ -75,7 +75,11 @@ class _Running:
 
 @contextmanager
 def saturated(rig: Rig, row: Row) -> Iterator[Callable[[], dict[str, float]]]:
-    """More pictures are always asked for than run at once; p50 has their waiting in it."""
+    """More pictures are always asked for than run at once; p50 has their waiting in it.
+
+    A compiled step counts as the model as a whole, the gaps between its kernels too; a profile of
+    the row shows them.
+    """
     lanes = rig.model(row).lanes
     with _running(rig, row, rig.settings(row, lanes)) as running:
         rows = lanes // _lanes_of_a_row(running.model)

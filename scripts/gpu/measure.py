@@ -51,21 +51,8 @@ def matmul(rig: Rig, _: Row) -> Iterator[Work]:
 @contextmanager
 def step(rig: Rig, row: Row) -> Iterator[Work]:
     """A whole step of so many lanes, through the engine's own code, without the engine's queue."""
-    family, settings, model = rig.family(row), rig.settings(row), rig.model(row)
-    size = (model.side, model.side)
-    stepped = compiled_step(family, settings)
-    inputs: list[Any] = []
-
-    def noted(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        inputs.append(arguments)
-        return one_step(*arguments)
-
-    buckets = (row.lanes,) if settings.padded_to else ()
-    layout = Layout(family.denoise, family.device, step=noted, buckets=buckets)
-    Batch(layout, members_of(family, family.scheduler_name, size, row.lanes)).step()
-
-    def call() -> Any:
-        return stepped(*inputs[0])
+    inputs = _step_inputs(rig, row)
+    call = partial(compiled_step(rig.family(row), rig.settings(row)), *inputs)
 
     def work() -> Figures:
         seconds = median_s(call, rig.device, rig.effort.repeats)
@@ -80,6 +67,21 @@ def step(rig: Rig, row: Row) -> Iterator[Work]:
 
     warm_up_s = warmed(call)
     yield work
+
+
+def _step_inputs(rig: Rig, row: Row) -> tuple[Any, ...]:
+    """What the engine hands to the step of a batch of rows that take so many lanes."""
+    family, side = rig.family(row), rig.model(row).side
+    seen: list[tuple[Any, ...]] = []
+
+    def noted(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        seen.append(arguments)
+        return one_step(*arguments)
+
+    buckets = (row.lanes,) if rig.settings(row).padded_to else ()
+    layout = Layout(family.denoise, family.device, step=noted, buckets=buckets)
+    Batch(layout, members_of(family, family.scheduler_name, (side, side), row.lanes)).step()
+    return seen[0]
 
 
 @contextmanager
