@@ -31,11 +31,11 @@ def load_engine(settings: DiffusionSettings) -> tuple[Engine, ModelCard]:
     torch.set_num_threads(settings.threads or os.cpu_count() or 1)
     family = load_family(settings)
     logger.info("model %s loaded in %.1f s", settings.id, time.monotonic() - begun_s)
-    return warm_engine(family, settings)
+    return start_engine(family, settings)
 
 
-def warm_engine(family: Family, settings: DiffusionSettings) -> tuple[Engine, ModelCard]:
-    """An engine for a model that is on its device; compiles and warms it as `load_engine` does."""
+def start_engine(family: Family, settings: DiffusionSettings) -> tuple[Engine, ModelCard]:
+    """Compiles and warms a loaded model."""
     begun_s = time.monotonic()
     card = _card(family, settings)
     layout = Layout(
@@ -46,7 +46,7 @@ def warm_engine(family: Family, settings: DiffusionSettings) -> tuple[Engine, Mo
     )
     sizes = card.sizes or ((card.default_width, card.default_height),)
     curve = _curve(family, settings, layout, card.default_scheduler, sizes)
-    logger.info("model %s warm in another %.1f s", settings.id, time.monotonic() - begun_s)
+    logger.info("model %s warm after %.1f s", settings.id, time.monotonic() - begun_s)
     return Engine(family, settings, layout=layout, curve=curve, unit=sizes[0]), card
 
 

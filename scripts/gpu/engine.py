@@ -16,7 +16,7 @@ from batching.stepwise import denoiser, system_of
 from batching.trace import Form, Job, bench_row
 
 from deployments.diffusion.engine import Engine
-from deployments.diffusion.loading import warm_engine
+from deployments.diffusion.loading import start_engine
 from deployments.diffusion.settings import DiffusionSettings
 
 from .models import Model
@@ -127,7 +127,7 @@ def _running(rig: Rig, row: Row, settings: DiffusionSettings) -> Iterator[_Runni
     watched = [denoiser(settings, kind), (kind, "encode_prompts"), (kind, "decode")]
     with clock.watching(*watched):
         begun_s = time.perf_counter()
-        engine, card = warm_engine(family, settings)
+        engine, card = start_engine(family, settings)
         warm_up_s = time.perf_counter() - begun_s
         try:
             yield _Running(engine, clock, rig.model(row), card.default_scheduler, warm_up_s)

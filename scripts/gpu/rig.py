@@ -13,7 +13,7 @@ from deployments.diffusion.families.family import Family
 from deployments.diffusion.settings import DiffusionSettings
 
 from .flops import forward_flop
-from .models import MODELS, TOYS, Model, made_family, made_pipeline
+from .models import MODELS, TOYS, Model, made_pipeline
 from .plan import MODES, Row
 from .sizes import with_t5_layers
 
@@ -87,9 +87,8 @@ class Rig:
         changes = {name: value for name, value in _mode(row).items() if name != "compile"}
         wanted = (row.model, changes)
         if self._held is None or self._held[0] != wanted:
-            self._held = None
-            self._forget()
-            self._held = (wanted, made_family(self.model(row), self.device, self.dtype))
+            pipeline = self.pipeline(row)
+            self._held = (wanted, self.model(row).family(pipeline, self.device, self.dtype))
         return self._held[1]
 
     def pipeline(self, row: Row) -> Any:
