@@ -66,7 +66,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         library.utils.logging.set_verbosity_error()
         library.utils.logging.disable_progress_bar()
     about = _about(options)
-    done = WorkFile(options.work, about)
+    done = WorkFile(options.work, about, Run)
     # A new cache, so that the engine goes by what this machine costs now.
     with (
         tempfile.TemporaryDirectory() as cache,

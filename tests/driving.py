@@ -125,6 +125,16 @@ def wait_until_waiting(engine: Engine, rows: int) -> None:
         assert engine._changed.wait_for(lambda: len(engine._queue) >= rows, timeout=60)
 
 
+def pictures(
+    engine: Engine, wanted: Sequence[tuple[Row, PreparedImage | None]]
+) -> list[NDArray[np.int16]]:
+    """What rows that all wait before the first step become, in order."""
+    futures = [engine.submit(row, prepared) for row, prepared in wanted]
+    wait_until_waiting(engine, len(wanted))
+    drive(engine, futures)
+    return [pixels(future.result()) for future in futures]
+
+
 def pixels(result: ImageResult) -> NDArray[np.int16]:
     """The picture, in a type whose differences do not wrap."""
     return pixels_of(result.content)

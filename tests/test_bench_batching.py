@@ -297,13 +297,13 @@ def test_each_policy_chooses_its_own() -> None:
 def test_a_work_file_gives_back_what_was_done_with_the_same_settings(tmp_path: Path) -> None:
     path, run = tmp_path / "work.jsonl", Run(kind="load", system="stepwise", load=0.8, jobs=4)
     settings: dict[str, str | int] = {"model": "tiny", "threads": 1}
-    WorkFile(path, settings).put(run, record([(8, 1.5)]))
+    WorkFile(path, settings, Run).put(run, record([(8, 1.5)]))
     with path.open("a") as file:
         file.write('{"settings": {"mod')  # what a kill leaves
-    again = WorkFile(path, settings)
+    again = WorkFile(path, settings, Run)
     assert again.get(run, Record) == record([(8, 1.5)])
     assert Run(kind="load", system="stepwise", load=0.8, jobs=5) not in again
-    assert run not in WorkFile(path, {**settings, "threads": 2})
+    assert run not in WorkFile(path, {**settings, "threads": 2}, Run)
     again.put(Run(kind="curves"), 1.0)
     assert len(path.read_text().splitlines()) == 2
 

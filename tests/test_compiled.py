@@ -12,7 +12,7 @@ from deployments.diffusion.families.family import Family
 from deployments.diffusion.loading import load_engine
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.requests import PreparedImage, Row
-from tests.driving import drive, driven, make_prepared, make_row, pixels, wait_until_waiting
+from tests.driving import drive, driven, make_prepared, make_row, pictures, wait_until_waiting
 
 
 def test_lanes_are_padded_to_the_largest_bucket_under_strict(
@@ -44,13 +44,6 @@ def mixed() -> list[tuple[Row, PreparedImage | None]]:
         (make_row(seed=4, scheduler="Heun", strength=0.8), make_prepared(4, masked=True)),
         (make_row(seed=5, scheduler="DPM++ 2M Karras", guidance_rescale=0.5), None),
     ]
-
-
-def pictures(engine: Any, wanted: list[tuple[Row, PreparedImage | None]]) -> list[Any]:
-    futures = [engine.submit(row, prepared) for row, prepared in wanted]
-    wait_until_waiting(engine, len(wanted))
-    drive(engine, futures)
-    return [pixels(future.result()) for future in futures]
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """Every family against its diffusers pipelines: the same row, the same final latents."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -31,7 +31,7 @@ from deployments.diffusion.loading import load_engine
 from deployments.diffusion.sampling import FlowShift, make_scheduler
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.requests import PreparedImage, Row
-from tests.driving import drive, driven, make_prepared, make_row, pixels, wait_until_waiting
+from tests.driving import drive, driven, make_prepared, make_row, pictures
 from tests.tiny_families import MAKERS
 from tests.tiny_model import open_model
 
@@ -353,10 +353,3 @@ def test_a_compiled_step_gives_the_same_pictures(
         expected = pictures(eager, wanted)
     for picture, plain in zip(compiled, expected, strict=True):
         assert np.abs(picture - plain).max() <= 1
-
-
-def pictures(engine: Engine, wanted: Sequence[tuple[Row, PreparedImage | None]]) -> list[Any]:
-    futures = [engine.submit(row, prepared) for row, prepared in wanted]
-    wait_until_waiting(engine, len(wanted))
-    drive(engine, futures)
-    return [pixels(future.result()) for future in futures]

@@ -1,6 +1,5 @@
 """Step caches: what they skip, that each row has its own, and plain twins that they equal."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from deployments.diffusion.caching import cached_denoise
 from deployments.diffusion.families.family import Conditioning, Family
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.requests import PreparedImage, Row
-from tests.driving import drive, driven, make_prepared, make_row, pixels, wait_until_waiting
+from tests.driving import driven, make_prepared, make_row, pictures
 from tests.tiny_families import MAKERS
 from tests.tiny_model import open_model
 
@@ -59,13 +58,6 @@ def unlike(family: Family) -> list[tuple[Row, PreparedImage | None]]:
         (row_of(family, seed=4, strength=0.7), masked),
         (row_of(family, seed=5, guidance_end=0.5, num_inference_steps=12), None),
     ]
-
-
-def pictures(engine: Any, wanted: Sequence[tuple[Row, PreparedImage | None]]) -> list[Any]:
-    futures = [engine.submit(row, prepared) for row, prepared in wanted]
-    wait_until_waiting(engine, len(wanted))
-    drive(engine, futures)
-    return [pixels(future.result()) for future in futures]
 
 
 def test_each_row_has_its_own_cache(model: Model) -> None:

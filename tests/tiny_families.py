@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Any
 
 import torch
-from batching.models import letter_tokenizer
+from batching.models import NOISE, letter_t5_tokenizer, letter_tokenizer
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
@@ -32,7 +32,6 @@ from transformers import (
     CLIPTokenizer,
     T5Config,
     T5EncoderModel,
-    T5Tokenizer,
 )
 
 TEXT_TOKENS = 16
@@ -49,7 +48,7 @@ def save_inpainting(folder: Path) -> None:
 def save_lcm(folder: Path) -> None:
     """A UNet that was distilled to be told the guidance scale, saved as they are published."""
     unet = _unet(time_cond_proj_dim=32)
-    pipeline = _stable_diffusion(LatentConsistencyModelPipeline, unet, LCMScheduler(**_NOISE))
+    pipeline = _stable_diffusion(LatentConsistencyModelPipeline, unet, LCMScheduler(**NOISE))
     pipeline.save_pretrained(folder)
 
 
@@ -60,7 +59,7 @@ def save_xl(folder: Path) -> None:
 def save_xl_turbo(folder: Path) -> None:
     """Distilled for a few steps without guidance; its noise levels start at the very last."""
     pipeline = _xl(StableDiffusionXLPipeline, _xl_unet())
-    pipeline.scheduler = EulerAncestralDiscreteScheduler(**_NOISE, timestep_spacing="trailing")
+    pipeline.scheduler = EulerAncestralDiscreteScheduler(**NOISE, timestep_spacing="trailing")
     pipeline.save_pretrained(folder)
 
 
@@ -69,7 +68,7 @@ def save_xl_inpainting(folder: Path) -> None:
 
 
 def save_sd3(folder: Path, *, with_t5: bool = True, **scheduler: Any) -> None:
-    tokenizer, second = letter_tokenizer(TEXT_TOKENS), _padding_with_letters()
+    tokenizer, second = letter_tokenizer(TEXT_TOKENS), letter_tokenizer(TEXT_TOKENS, padding="!")
     torch.manual_seed(0)
     pipeline: Any = StableDiffusion3Pipeline(
         transformer=SD3Transformer2DModel(
@@ -92,7 +91,7 @@ def save_sd3(folder: Path, *, with_t5: bool = True, **scheduler: Any) -> None:
         text_encoder_2=CLIPTextModelWithProjection(_clip(second, 24)),
         tokenizer_2=second,
         text_encoder_3=_t5(48) if with_t5 else None,
-        tokenizer_3=_t5_tokenizer() if with_t5 else None,
+        tokenizer_3=letter_t5_tokenizer(512) if with_t5 else None,
     )
     pipeline.save_pretrained(folder)
 
@@ -132,7 +131,7 @@ def _stable_diffusion(kind: Any, unet: Any, scheduler: Any = None) -> Any:
         text_encoder=CLIPTextModel(_clip(tokenizer, 32)),
         unet=unet,
         vae=_vae(),
-        scheduler=scheduler or DDIMScheduler(**_NOISE, clip_sample=False, set_alpha_to_one=False),
+        scheduler=scheduler or DDIMScheduler(**NOISE, clip_sample=False, set_alpha_to_one=False),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
@@ -140,7 +139,7 @@ def _stable_diffusion(kind: Any, unet: Any, scheduler: Any = None) -> Any:
 
 
 def _xl(kind: Any, unet: Any) -> Any:
-    tokenizer, second = letter_tokenizer(TEXT_TOKENS), _padding_with_letters()
+    tokenizer, second = letter_tokenizer(TEXT_TOKENS), letter_tokenizer(TEXT_TOKENS, padding="!")
     torch.manual_seed(1)
     pipeline = kind(
         tokenizer=tokenizer,
@@ -149,19 +148,11 @@ def _xl(kind: Any, unet: Any) -> Any:
         text_encoder_2=CLIPTextModelWithProjection(_clip(second, 24)),
         unet=unet,
         vae=_vae(scaling_factor=0.13025, force_upcast=True),
-        scheduler=EulerDiscreteScheduler(**_NOISE),
+        scheduler=EulerDiscreteScheduler(**NOISE),
         add_watermarker=False,
     )
     pipeline.scheduler.register_to_config(clip_sample=False)
     return pipeline
-
-
-_NOISE: dict[str, Any] = {
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "steps_offset": 1,
-}
 
 
 def _save_flux(folder: Path, *, guidance_embeds: bool, **scheduler: Any) -> None:
@@ -185,7 +176,7 @@ def _save_flux(folder: Path, *, guidance_embeds: bool, **scheduler: Any) -> None
         text_encoder=CLIPTextModel(_clip(tokenizer, 16)),
         tokenizer=tokenizer,
         text_encoder_2=_t5(32),
-        tokenizer_2=_t5_tokenizer(),
+        tokenizer_2=letter_t5_tokenizer(512),
     )
     pipeline.save_pretrained(folder)
 
@@ -251,17 +242,10 @@ def _clip(tokenizer: CLIPTokenizer, width: int) -> CLIPTextConfig:
     )
 
 
-def _padding_with_letters() -> CLIPTokenizer:
-    """SDXL's and SD3's second tokenizer pads with an exclamation mark."""
-    tokenizer = letter_tokenizer(TEXT_TOKENS)
-    tokenizer.pad_token = "!"
-    return tokenizer
-
-
 def _t5(width: int) -> T5EncoderModel:
     return T5EncoderModel(
         T5Config(
-            vocab_size=len(_t5_tokenizer()),
+            vocab_size=len(letter_t5_tokenizer(512)),
             d_model=width,
             d_kv=8,
             d_ff=2 * width,
@@ -270,9 +254,3 @@ def _t5(width: int) -> T5EncoderModel:
             feed_forward_proj="gated-gelu",
         )
     )
-
-
-def _t5_tokenizer() -> T5Tokenizer:
-    letters = [(chr(code), -2.0) for code in range(33, 127)]
-    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0), *letters]
-    return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=512)

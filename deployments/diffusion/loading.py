@@ -32,8 +32,14 @@ def load_engine(settings: DiffusionSettings) -> tuple[Engine, ModelCard]:
     begun_s = time.monotonic()
     torch.set_num_threads(settings.threads or os.cpu_count() or 1)
     family = load_family(settings)
-    card = _card(family, settings)
     logger.info("model %s loaded in %.1f s", settings.id, time.monotonic() - begun_s)
+    return start_engine(family, settings)
+
+
+def start_engine(family: Family, settings: DiffusionSettings) -> tuple[Engine, ModelCard]:
+    """Compiles and warms a loaded model."""
+    begun_s = time.monotonic()
+    card = _card(family, settings)
     layout = Layout(
         family.denoise,
         family.device,

@@ -51,7 +51,7 @@ def _measured(
     decode_s = _fastest(2, lambda: family.decode(latents))
     fitting, step_s = [], []
     for bucket in buckets:
-        members = _members(family, scheduler, size, bucket)
+        members = members_of(family, scheduler, size, bucket)
         try:
             seconds = _fastest(REPEATS, partial(_stepped, Batch(layout, members)))
         except torch.OutOfMemoryError:
@@ -73,12 +73,12 @@ def _measured(
     )
 
 
-def _members(family: Family, scheduler: str, size: Size, lanes: int) -> list[Member]:
+def members_of(family: Family, scheduler: str, size: Size, lanes: int) -> list[Member]:
     """Real rows that take so many lanes: what requests will run, through the code they will run."""
     desk, encoder = Desk(family, size, max_chunks=1), Encoder(family)
     width, height = size
     runs = []
-    for number in range((lanes + 1) // 2):
+    for number in range((lanes + 1) // 2 if family.has_second_lane else lanes):
         row = Row(
             id=f"warm-up-{number}",
             model="",

@@ -25,7 +25,7 @@ TRACE_JOBS = 1000
 class Bench:
     """The measurements of one set of settings."""
 
-    def __init__(self, rig: Rig, done: WorkFile) -> None:
+    def __init__(self, rig: Rig, done: WorkFile[Run]) -> None:
         self._rig, self._done = rig, done
         self.records: dict[Run, Record] = {}
         """In the order of the plan, those of the work file included."""

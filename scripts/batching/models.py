@@ -12,7 +12,7 @@ from diffusers import (
     StableDiffusionPipeline,
     UNet2DConditionModel,
 )
-from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Tokenizer
 
 from deployments.diffusion.model_files import EMBEDDED
 
@@ -44,6 +44,13 @@ TEXT: dict[str, Any] = {
     "max_position_embeddings": 77,
 }
 """Stable Diffusion 1.5's own numbers."""
+NOISE: dict[str, Any] = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "steps_offset": 1,
+}
+"""Noise levels of every Stable Diffusion with a UNet."""
 
 
 def folder(model: str, build: Path) -> Path:
@@ -68,37 +75,56 @@ def save_random(
 ) -> None:
     """Saves a Stable Diffusion of these sizes, with random weights in half precision."""
     torch.manual_seed(0)
-    tokenizer = letter_tokenizer(text["max_position_embeddings"])
-    pipeline: Any = StableDiffusionPipeline(
-        tokenizer=tokenizer,
-        text_encoder=CLIPTextModel(
-            CLIPTextConfig(
-                **text,
-                bos_token_id=tokenizer.bos_token_id,
-                eos_token_id=tokenizer.eos_token_id,
-                pad_token_id=tokenizer.pad_token_id,
-            )
-        ),
+    pipeline = stable_diffusion(
+        text_encoder=CLIPTextModel(CLIPTextConfig(**text, **letter_ids())),
         unet=UNet2DConditionModel(in_channels=4, out_channels=4, **unet),
         vae=AutoencoderKL(**vae),
-        scheduler=DPMSolverMultistepScheduler(
-            beta_start=0.00085,
-            beta_end=0.012,
-            beta_schedule="scaled_linear",
-            steps_offset=1,
-        ),
+    )
+    pipeline.to(torch.float16).save_pretrained(out)
+
+
+def stable_diffusion(*, text_encoder: Any, unet: Any, vae: Any) -> Any:
+    """The pipeline of these parts, with the letters as its tokenizer."""
+    pipeline: Any = StableDiffusionPipeline(
+        tokenizer=letter_tokenizer(text_encoder.config.max_position_embeddings),
+        text_encoder=text_encoder,
+        unet=unet,
+        vae=vae,
+        scheduler=DPMSolverMultistepScheduler(**NOISE),
         safety_checker=None,
         feature_extractor=None,
         requires_safety_checker=False,
     )
     pipeline.scheduler.register_to_config(clip_sample=False)  # what DDIM would take from it
-    pipeline.to(torch.float16).save_pretrained(out)
+    return pipeline
 
 
-def letter_tokenizer(tokens: int) -> CLIPTokenizer:
-    """A tokenizer of so many tokens a prompt, one for each letter."""
+def letter_tokenizer(tokens: int, *, padding: str = "<|endoftext|>") -> CLIPTokenizer:
+    """A tokenizer of so many tokens a prompt, one for each letter.
+
+    The second ones of SDXL and SD3 have "!" as their `padding`.
+    """
     letters = [chr(code) for code in range(33, 127)]
     known = [*letters, *(f"{letter}</w>" for letter in letters)]
     known += ["<|startoftext|>", "<|endoftext|>"]
     vocab = {token: index for index, token in enumerate(known)}
-    return CLIPTokenizer(vocab=vocab, merges=[], model_max_length=tokens)
+    tokenizer = CLIPTokenizer(vocab=vocab, merges=[], model_max_length=tokens)
+    tokenizer.pad_token = padding
+    return tokenizer
+
+
+def letter_ids() -> dict[str, int]:
+    """What a text encoder's config says of the letter tokenizer."""
+    tokenizer = letter_tokenizer(77)
+    return {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+
+
+def letter_t5_tokenizer(tokens: int) -> T5Tokenizer:
+    """The same for a T5 encoder."""
+    letters = [(chr(code), -2.0) for code in range(33, 127)]
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), ("\u2581", -2.0), *letters]
+    return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=tokens)

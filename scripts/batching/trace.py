@@ -74,7 +74,7 @@ def plain_trace(seed: int, count: int, form: Form) -> list[Job]:
     random = np.random.default_rng((seed, 0))
     arrivals, steps = _arrivals(random, count), _steps(random, count)
     return [
-        Job(number, arrival, _row(f"plain-{seed}-{number}", form, seed, number, steps=step))
+        Job(number, arrival, bench_row(f"plain-{seed}-{number}", form, seed, number, steps=step))
         for number, (arrival, step) in enumerate(zip(arrivals, steps, strict=True))
     ]
 
@@ -87,7 +87,7 @@ def mixed_trace(seed: int, count: int, form: Form) -> list[Job]:
     jobs = []
     for number, (arrival, step) in enumerate(zip(arrivals, steps, strict=True)):
         from_image = random.random() < IMAGE_SHARE
-        row = _row(
+        row = bench_row(
             f"mixed-{seed}-{number}",
             form,
             seed,
@@ -137,7 +137,10 @@ def _steps(random: np.random.Generator, count: int) -> list[int]:
     return [int(steps) for steps in np.concatenate(blocks)[:count]]
 
 
-def _row(row_id: str, form: Form, seed: int, number: int, *, steps: int, **changes: Any) -> Row:
+def bench_row(
+    row_id: str, form: Form, seed: int, number: int, *, steps: int, **changes: Any
+) -> Row:
+    """A row of a benchmark; of all that might differ nothing does but seed and prompt."""
     fields: dict[str, Any] = {
         "id": row_id,
         "model": "bench",
