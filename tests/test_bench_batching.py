@@ -195,10 +195,10 @@ def test_what_has_a_bar_runs_first() -> None:
     runs = load_runs(choice, capacity_per_s=2.0)
     assert {(run.system, run.load) for run in runs[:12]} == {(name, 0.8) for name in WITH_BARS}
     assert [run.seed for run in runs[:12:4]] == [0, 1, 2]
-    assert sum(run.jobs for run in runs if run.load == 0.8) == 4 * 1020 + 3 * 3 * 113
+    assert sum(run.jobs for run in runs if run.load == 0.8) == 4 * 1020 + 3 * 113
     assert {run.jobs for run in runs if run.load != 0.8} == {113}
     assert {run.per_s for run in runs} == {1.0, 1.6, 1.9}
-    assert len(runs) == 7 * 3 + 7 * 2
+    assert len(runs) == 4 * 3 + 3 + 7 * 2
 
 
 def test_a_quick_plan_fits_the_machine() -> None:

@@ -36,15 +36,16 @@ class Choice(NamedTuple):
 def load_runs(choice: Choice, capacity_per_s: float) -> list[Run]:
     """The open loops at shares of the capacity, in images per second.
 
-    At 80 % every seed is run, elsewhere the first.
+    What a bar depends on is run with every seed, the rest with the first.
     """
     runs = []
     for load in sorted(choice.loads, key=lambda load: load != BAR_LOAD):
-        for seed in choice.seeds if load == BAR_LOAD else choice.seeds[:1]:
+        for seed in choice.seeds:
             runs += [
                 open_run("load", system, load, capacity_per_s, seed, _jobs(choice, system, load))
                 for system in choice.systems
                 if not choice.quick or load == BAR_LOAD or system in QUICK_ELSEWHERE
+                if seed == choice.seeds[0] or _has_bar(system, load)
             ]
     return sorted(runs, key=lambda run: not _has_bar(run.system, run.load))
 
