@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 
 from deployments.diffusion.batch import Layout
-from deployments.diffusion.caching import cached_denoise
 from deployments.diffusion.capacity import CapacityCurve
 from deployments.diffusion.engine import Engine
 from deployments.diffusion.families.family import Family
@@ -91,12 +90,7 @@ def driven(
     engine = Engine(
         family,
         chosen,
-        layout=Layout(
-            family.denoise,
-            family.device,
-            buckets=chosen.padded_to,
-            cached=cached_denoise(family, chosen),
-        ),
+        layout=Layout(family.denoise, family.device, buckets=chosen.padded_to),
         curve=make_curve(chosen.lane_buckets),
         unit=(family.native_side, family.native_side),
         clock=clock,

@@ -6,8 +6,7 @@ the same members touches none of them but the state.
 
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
@@ -17,7 +16,6 @@ from numpy.typing import NDArray
 from deployments.diffusion.families.family import Conditioning
 from deployments.diffusion.run import BatchKey, Run
 from deployments.diffusion.step import SCALARS, Denoise, Stack, Step, one_step
-from deployments.diffusion.step_cache import CachedDenoise, LaneCache
 
 PADDED_BUFFERS = 6
 """State buffers of a padded row: a compiled step must not see which samplers share the batch."""
@@ -47,8 +45,6 @@ class Member:
     """One lane, for runs that are guided at some call."""
     kept: Kept | None = None
     """For inpainting."""
-    caches: tuple[LaneCache, LaneCache] = field(default_factory=lambda: (LaneCache(), LaneCache()))
-    """Of its lanes, where a step cache is on."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +56,6 @@ class Layout:
     step: Step = one_step
     buckets: tuple[int, ...] = ()
     """Lanes and rows are padded to the next of these; empty pads nothing."""
-    cached: CachedDenoise | None = None
-    """In the place of `denoise` where a step cache is on; such lanes are not padded."""
 
     def padded(self, lanes: int) -> int:
         """The bucket for so many lanes. What exceeds the largest, a huge row alone, stays."""
@@ -133,26 +127,14 @@ class Batch:
             self._restack(self.members)
         before = self._state
         numbers, noise = self._current_numbers(), self._current_noise()
-        denoise, caches = self._denoise()
-        after, output = self._layout.step(denoise, before, self._stack, numbers, noise)
+        after, output = self._layout.step(self._layout.denoise, before, self._stack, numbers, noise)
         if self._layout.device.type == "cuda":
             # What goes wrong must show here, and a step's time be its own.
             torch.cuda.synchronize(self._layout.device)
         self._state, self._clean = after, (before[:, 0], output)
-        for cache in caches:
-            cache.commit()
         for member, state in zip(self.members, after, strict=False):  # the rest is padding
             member.state = state[: member.run.table.buffers]
             member.run.call += 1
-
-    def _denoise(self) -> tuple[Denoise, list[LaneCache]]:
-        """What denoises this call, and what of its lanes it keeps."""
-        if self._layout.cached is None:
-            return self._layout.denoise, []
-        second = [m for m, is_guided in zip(self.members, self._guided, strict=True) if is_guided]
-        caches = [m.caches[0] for m in self.members] + [m.caches[1] for m in second]
-        calls = [member.run.call for member in [*self.members, *second]]
-        return partial(self._layout.cached, caches=caches, calls=calls), caches
 
     def clean(self, members: Sequence[Member]) -> torch.Tensor:
         """(n, C, h, w): the finished latents of these members as their last call predicts them."""

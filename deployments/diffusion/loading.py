@@ -5,14 +5,12 @@ import os
 import platform
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import diffusers
 import torch
 
 from deployments.diffusion.batch import Layout
-from deployments.diffusion.caching import cached_denoise
 from deployments.diffusion.capacity import CapacityCurve, CurveKey, CurveStore
 from deployments.diffusion.compiled import compiled_step
 from deployments.diffusion.engine import Engine
@@ -47,9 +45,7 @@ def start_engine(family: Family, settings: DiffusionSettings) -> tuple[Engine, M
         buckets=settings.padded_to,
     )
     sizes = card.sizes or ((card.default_width, card.default_height),)
-    # Measured without a step cache, which from then on makes steps cheaper than the curve says.
     curve = _curve(family, settings, layout, card.default_scheduler, sizes)
-    layout = replace(layout, cached=cached_denoise(family, settings))
     logger.info("model %s warm after %.1f s", settings.id, time.monotonic() - begun_s)
     return Engine(family, settings, layout=layout, curve=curve, unit=sizes[0]), card
 

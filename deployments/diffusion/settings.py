@@ -47,12 +47,6 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     lane_buckets: tuple[int, ...] = (1, 2, 4, 8, 16)
     """Lanes of one forward, measured at the start; the largest is the most that ever run. A
     compiled step is padded to the next."""
-    deep_cache_interval: int = 1
-    """Lossy, for UNets: DeepCache runs the whole of it at every so many-th call of a row, and at
-    the others its first and last layer only. 1 is off."""
-    first_block_cache_threshold: float = 0.0
-    """Lossy, for transformers: their blocks run again once what the first one adds has changed by
-    this share, 0.05 to 0.2 as a rule. 0 is off."""
     knee_margin: float = 0.05
     """Lanes are added only while images per second still rise by more than this share."""
     strict: bool = False
@@ -113,30 +107,11 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             raise ValueError(
                 f"default_strength is {self.default_strength:g}: use 0 < strength <= 1"
             )
-        self._check_step_cache()
         for name in ("max_images", "codec_threads"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
         if self.threads < 0:
             raise ValueError(f"threads is {self.threads}: use 0 for every core, or a number")
-
-    def _check_step_cache(self) -> None:
-        interval, threshold = self.deep_cache_interval, self.first_block_cache_threshold
-        if interval < 1:
-            raise ValueError(f"deep_cache_interval is {interval}: use 1 for off, or 2 and more")
-        if not 0 <= threshold < 1:
-            raise ValueError(
-                f"first_block_cache_threshold is {threshold:g}: use 0 for off, or a share below 1"
-            )
-        if interval == 1 and not threshold:
-            return
-        name = "deep_cache_interval" if interval > 1 else "first_block_cache_threshold"
-        for other, is_on in (("compile", self.compile_mode is not None), ("strict", self.strict)):
-            if is_on:  # which lanes compute, and so the shapes, differ from call to call
-                raise ValueError(
-                    f"{name} is {getattr(self, name):g} and {other} is on: a step of fixed shape "
-                    "has no use for a step cache; switch one of them off"
-                )
 
     @property
     def compile_mode(self) -> str | None:

@@ -1,13 +1,11 @@
 """The denoiser of the families that have a UNet."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
-from deployments.diffusion.families.deep_cache import DeepCache
 from deployments.diffusion.families.family import SEEN_IMAGE, Conditioning, Family, Size
-from deployments.diffusion.step_cache import CachedDenoise, LaneCache
 
 
 class UNetFamily(Family):
@@ -53,42 +51,17 @@ class UNetFamily(Family):
         self, latents: torch.Tensor, timesteps: torch.Tensor, conditioning: Conditioning
     ) -> torch.Tensor:
         """The UNet's output, in float32."""
+        if self.sees_image:
+            latents = torch.cat([latents, conditioning[SEEN_IMAGE]], dim=1)
         output: torch.Tensor = self.denoiser(
-            self._seen(latents, conditioning),
+            latents.to(self._dtype, memory_format=self._memory_format),
             timesteps,
-            **self._arguments(conditioning),
+            encoder_hidden_states=conditioning["encoder_hidden_states"],
+            timestep_cond=conditioning.get("timestep_cond"),
+            added_cond_kwargs=self._added(conditioning),
             return_dict=False,
         )[0]
         return output.float()
-
-    def keep_deep(self, interval: int) -> CachedDenoise:
-        """DeepCache: the whole UNet runs at every `interval`-th call of a row."""
-        deep_cache = DeepCache(self.denoiser, interval)
-
-        def denoise(
-            latents: torch.Tensor,
-            timesteps: torch.Tensor,
-            conditioning: Conditioning,
-            *,
-            caches: Sequence[LaneCache],
-            calls: Sequence[int],
-        ) -> torch.Tensor:
-            seen, told = self._seen(latents, conditioning), self._arguments(conditioning)
-            return deep_cache.forward(seen, timesteps, told, caches, calls).float()
-
-        return denoise
-
-    def _seen(self, latents: torch.Tensor, conditioning: Conditioning) -> torch.Tensor:
-        if self.sees_image:
-            latents = torch.cat([latents, conditioning[SEEN_IMAGE]], dim=1)
-        return latents.to(self._dtype, memory_format=self._memory_format)
-
-    def _arguments(self, conditioning: Conditioning) -> dict[str, Any]:
-        return {
-            "encoder_hidden_states": conditioning["encoder_hidden_states"],
-            "timestep_cond": conditioning.get("timestep_cond"),
-            "added_cond_kwargs": self._added(conditioning),
-        }
 
     def _added(self, conditioning: Conditioning) -> Mapping[str, torch.Tensor] | None:
         """What diffusers calls the added conditions."""
