@@ -19,6 +19,9 @@ from deployments.diffusion.memory import allowed_bytes, check_fits, limit_memory
 from deployments.diffusion.model_files import find_model
 from deployments.diffusion.reading import read_pipeline
 from deployments.diffusion.settings import DiffusionSettings
+from deployments.diffusion.switches.combinations import SWITCHES
+from deployments.diffusion.switches.requirements import check_requirements
+from deployments.diffusion.switches.switchboard import switch_on
 from deployments.diffusion.warmup import warm_up
 from deployments.requests import ModelCard
 
@@ -73,6 +76,7 @@ def _curve(
 
 def _curve_key(settings: DiffusionSettings, size: Size, device: torch.device) -> CurveKey:
     cores = f"{platform.machine()}, {os.cpu_count()} cores"
+    switches = " ".join(f"{name}={getattr(settings, name)}" for name in SWITCHES)
     return CurveKey(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else cores,
         model=settings.id,
@@ -80,7 +84,7 @@ def _curve_key(settings: DiffusionSettings, size: Size, device: torch.device) ->
         dtype=settings.dtype,
         size=size,
         mode=f"{settings.compile_mode} {settings.compile_scope} to {settings.padded_to} "
-        f"threads {settings.threads}",
+        f"threads {settings.threads} {switches}",
         torch=str(torch.__version__),
         diffusers=diffusers.__version__,
         lane_buckets=settings.lane_buckets,
@@ -90,11 +94,20 @@ def _curve_key(settings: DiffusionSettings, size: Size, device: torch.device) ->
 def load_family(settings: DiffusionSettings) -> Family:
     """The model itself, on its device. Raises ValueError for what cannot be served."""
     device = _device(settings)
+    check_requirements(settings, device)
     files = find_model(settings)
     limit_memory(settings, device)
-    check_fits(settings, files.weights(), *allowed_bytes(settings, device))
+    check_fits(settings, device, files.weights(), *allowed_bytes(settings, device))
     pipeline = read_pipeline(files, settings)
-    return files.family(pipeline.to(device), device, getattr(torch, settings.dtype))
+    preview_vae = switch_on(pipeline, settings, device)
+    return files.family(
+        pipeline,
+        device,
+        getattr(torch, settings.dtype),
+        channels_last=settings.channels_last,
+        tiled=settings.vae_tiling,
+        preview_vae=preview_vae,
+    )
 
 
 def _device(settings: DiffusionSettings) -> torch.device:
@@ -122,6 +135,7 @@ def _card(family: Family, settings: DiffusionSettings) -> ModelCard:
     sizes = _sizes(family, settings)
     # A compiled step knows the shapes it was warmed with; another would compile inside a request.
     any_size = settings.compile_mode is None
+    usual = (native // 2, native * 2) if any_size else sizes[0]
     width, height = sizes[0]
     return ModelCard(
         id=settings.id,
@@ -130,8 +144,8 @@ def _card(family: Family, settings: DiffusionSettings) -> ModelCard:
         default_width=width,
         default_height=height,
         size_multiple=family.size_multiple,
-        min_side=native // 2 if any_size else min(map(min, sizes)),
-        max_side=native * 2 if any_size else max(map(max, sizes)),
+        min_side=min(*usual, *map(min, sizes)),
+        max_side=max(*usual, *map(max, sizes)),
         sizes=() if any_size else sizes,
         latent_factor=family.latent_factor,
         schedulers=tuple(family.samplers),
