@@ -1,5 +1,6 @@
 """Every switch takes effect, and the picture stays the plain one within its tolerance."""
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from optimizations.peak import peak_bytes
 
 from deployments.diffusion.families.family import Family
+from deployments.diffusion.loading import load_engine
 from deployments.diffusion.memory import GIB, check_fits
 from deployments.diffusion.model_files import EMBEDDED
 from deployments.diffusion.settings import DiffusionSettings
@@ -31,8 +33,8 @@ CPU = torch.device("cpu")
 ROUNDING_LEVELS = 1
 """Of 255: what the order of additions may change in a picture."""
 
-LOSSY_MEAN_LEVELS = {"int8": 1.0, "int8-dynamic": 2.0, "bfloat16": 2.0}
-"""Of 255: what a picture of the embedded model may change by on average."""
+LOSSY_MEAN_LEVELS = {"int8": 0.3, "int8-dynamic": 1.0, "bfloat16": 1.0}
+"""Of 255: what a picture of the embedded model may change by on average. Seen: 0.1, 0.4, 0.5."""
 
 
 def picture(family: Family, **changes: Any) -> NDArray[np.int16]:
@@ -95,7 +97,6 @@ def test_channels_last_is_how_weights_and_latents_lie(plain: NDArray[np.int16]) 
 def test_bfloat16_is_near(plain: NDArray[np.int16]) -> None:
     family = open_model(EMBEDDED, dtype="bfloat16")
     assert {w.dtype for w in family.denoiser.parameters()} == {torch.bfloat16}
-    print("LEVELS bfloat16", np.abs(picture(family) - plain).mean())
     assert np.abs(picture(family) - plain).mean() <= LOSSY_MEAN_LEVELS["bfloat16"]
 
 
@@ -124,8 +125,7 @@ def test_slicing_takes_less_memory_than_plain_attention_and_more_than_sdpa(
     for attention in ("sdpa", "sliced", "plain"):
         family = open_model(tiny_folder, attention=attention)
         with torch.inference_mode():
-            taken[attention] = peak_bytes(lambda f=family: f.denoise(latents, times, told), CPU)
-    print("ATTENTION", {name: f"{b / 2**20:.1f}" for name, b in taken.items()})
+            taken[attention] = peak_bytes(partial(family.denoise, latents, times, told), CPU)
     assert taken["sdpa"] < taken["sliced"] < taken["plain"] / 2
 
 
@@ -208,7 +208,7 @@ def test_fused_layers_take_the_place_of_three(plain: NDArray[np.int16]) -> None:
 def test_the_attention_blocks_are_quantized(plain: NDArray[np.int16], quantization: Any) -> None:
     with torch.inference_mode():  # as the engine's thread loads
         family = open_model(EMBEDDED, quantization=quantization)
-    quantized, others = [], []
+    quantized, others = list[Any](), list[Any]()
     for name, layer in family.denoiser.named_modules():
         if isinstance(layer, torch.nn.Linear):
             inside = "transformer_blocks" in name
@@ -217,7 +217,6 @@ def test_the_attention_blocks_are_quantized(plain: NDArray[np.int16], quantizati
     assert {weight.qdata.dtype for weight in quantized} == {torch.int8}
     assert {type(weight) for weight in others} == {torch.nn.Parameter}
     difference = np.abs(picture(family) - plain)
-    print("LEVELS", quantization, difference.mean(), difference.max())
     assert difference.mean() <= LOSSY_MEAN_LEVELS[quantization]
     assert difference.max() > 0
 
@@ -233,8 +232,28 @@ def test_every_family_can_be_fused_and_quantized(folders: dict[str, Path], name:
     ]
     assert layers
     error = (denoised(family) - expected).norm() / expected.norm()
-    print("INT8", name, len(layers), float(error))
-    assert error < 0.02
+    assert error < 0.01
+
+
+@pytest.mark.slow
+def test_fused_and_quantized_layers_can_be_compiled(
+    tiny_folder: Path, tiny_family: Family, tmp_path: Path
+) -> None:
+    settings = DiffusionSettings(
+        id="tiny", source=str(tiny_folder), device="cpu", compile="default", lane_buckets=(2,),
+        fused_qkv=True, quantization="int8", cache_folder=str(tmp_path), max_queue_s=1e9,
+    )  # fmt: skip
+    with torch.inference_mode():
+        engine, _ = load_engine(settings)
+        future = engine.submit(make_row())
+        drive(engine, [future])
+        assert engine.stats().recompiles == 0
+        engine.close()
+    with driven(tiny_family) as plain:
+        expected = plain.submit(make_row())
+        drive(plain, [expected])
+    difference = np.abs(pixels(future.result()) - pixels(expected.result()))
+    assert difference.mean() <= LOSSY_MEAN_LEVELS["int8"]
 
 
 # Autoencoder
@@ -247,7 +266,7 @@ def test_slicing_decodes_one_at_a_time(tiny_folder: Path, monkeypatch: pytest.Mo
     decoder.register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))
     with torch.inference_mode():
         expected, found = whole.decode(latents), sliced.decode(latents)
-        taken = [peak_bytes(lambda f=f: f.decode(latents), CPU) for f in (whole, sliced)]
+        taken = [peak_bytes(partial(f.decode, latents), CPU) for f in (whole, sliced)]
     assert seen[:4] == [1, 1, 1, 1]
     assert (expected.int() - found.int()).abs().max() <= ROUNDING_LEVELS
     assert taken[1] < taken[0] / 2
@@ -370,6 +389,12 @@ def test_with_whole_parts_moving_rows_run_in_waves(tiny_family: Family) -> None:
         ({"offload": "model", "compile": "default"}, "needs its weights to stay"),
         ({"offload": "sequential", "quantization": "int8"}, "set offload: group"),
         ({"tiny_vae_for": "everything"}, "tiny_vae is empty"),
+        ({"deep_cache": 2, "compile": "default"}, "whose steps are all alike; set deep_cache: 1"),
+        ({"deep_cache": 2, "strict": True}, "set strict: false, or deep_cache: 1"),
+        ({"first_block_cache": 0.1, "strict": True}, "set strict: false, or first_block_cache: 0"),
+        ({"first_block_cache": 0.1, "offload": "group"}, "set offload: model"),
+        ({"first_block_cache": -0.1}, "use 0 or more"),
+        ({"deep_cache": 0}, "must be at least 1"),
     ],
 )
 def test_switches_that_exclude_each_other_are_refused(

@@ -55,6 +55,12 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     quantization: Quantization = "none"
     """Of the linear layers in the denoiser's attention blocks, by torchao: weights alone, or with
     `-dynamic` what enters the layers too. Lossy. fp8 needs a GPU of Ada, Hopper or newer."""
+    deep_cache: int = 1
+    """The inner blocks of a UNet run at every so many calls of a row; in between, what they made
+    last is used again. 1 runs them always. Lossy."""
+    first_block_cache: float = 0.0
+    """The blocks of a transformer run when what its first one adds has changed by more than this
+    share since they last ran; else what they added is used again. 0 runs them always. Lossy."""
     vae_tiling: bool = False
     """Decodes and encodes what is larger than the native square in overlapping tiles of it: a
     bounded memory at any size, for faint differences between tiles and work done twice."""
@@ -116,7 +122,7 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         for size in self.sizes:
             if not re.fullmatch(r"[1-9][0-9]{1,4}x[1-9][0-9]{1,4}", size):
                 raise ValueError(f"sizes has {size!r}: write a size as 1024x768")
-        for name in ("knee_margin", "ageing_calls_per_s"):
+        for name in ("knee_margin", "ageing_calls_per_s", "first_block_cache"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name):g}: use 0 or more")
         for name in ("max_queue_s", "stalled_after_s"):
@@ -138,7 +144,7 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
                 f"default_strength is {self.default_strength:g}: use 0 < strength <= 1"
             )
         check_combinations(self)
-        for name in ("max_images", "codec_threads"):
+        for name in ("max_images", "codec_threads", "deep_cache"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
         if self.threads < 0:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch.profiler import ProfilerActivity, profile
+
+from deployments.diffusion.families.family import Family
 
 
 def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
@@ -25,3 +28,18 @@ def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
     allocations = [event for event in found if event.name() == "[memory]"]
     allocations.sort(key=lambda event: event.start_ns())
     return int(max(accumulate(event.nbytes() for event in allocations), default=0))
+
+
+def held_bytes(family: Family) -> int:
+    """What torch holds while nothing runs: on a CPU the weights, counted."""
+    if family.device.type == "cuda":
+        return torch.cuda.memory_allocated(family.device)
+    parts = [p for p in family.pipeline.components.values() if isinstance(p, torch.nn.Module)]
+    return sum(_bytes(weight) for part in parts for weight in (*part.parameters(), *part.buffers()))
+
+
+def _bytes(tensor: Any) -> int:
+    """Of a quantized tensor, those of the tensors in it."""
+    if type(tensor) in (torch.Tensor, torch.nn.Parameter):
+        return int(tensor.nbytes)
+    return sum(_bytes(getattr(tensor, name)) for name in tensor.__tensor_flatten__()[0])

@@ -5,7 +5,12 @@ from typing import Any
 
 import torch
 from diffusers.models.attention import AttentionModuleMixin
-from diffusers.models.attention_processor import Attention, AttnProcessor, JointAttnProcessor2_0
+from diffusers.models.attention_processor import (
+    Attention,
+    AttnProcessor,
+    AttnProcessor2_0,
+    JointAttnProcessor2_0,
+)
 
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.switches.processors import CrossProcessor, JointProcessor
@@ -37,9 +42,9 @@ def fuse(denoiser: Any) -> None:
     for attn in _layers(denoiser):
         with torch.no_grad():
             attn.fuse_projections()
-        replaced = ("to_q", "to_k", "to_v") if hasattr(attn, "to_qkv") else ("to_k", "to_v")
+        replaced = ["to_q", "to_k", "to_v"] if hasattr(attn, "to_qkv") else ["to_k", "to_v"]
         if hasattr(attn, "to_added_qkv"):
-            replaced += ("add_q_proj", "add_k_proj", "add_v_proj")
+            replaced += ["add_q_proj", "add_k_proj", "add_v_proj"]
         for name in replaced:
             setattr(attn, name, None)
 
@@ -55,7 +60,7 @@ def _set_processors(denoiser: Any) -> None:
     for attn in _layers(denoiser):
         if isinstance(attn.processor, JointAttnProcessor2_0):
             attn.set_processor(JointProcessor())
-        elif isinstance(attn, Attention):
+        elif isinstance(attn.processor, AttnProcessor2_0):
             attn.set_processor(CrossProcessor())
 
 

@@ -19,6 +19,8 @@ SWITCHES = (
     "attention",
     "fused_qkv",
     "quantization",
+    "deep_cache",
+    "first_block_cache",
     "vae_tiling",
     "vae_slicing",
     "tiny_vae",
@@ -62,8 +64,31 @@ def _refusals(settings: DiffusionSettings) -> Iterator[str]:
             f"offload is 'sequential' and quantization is {quantization!r}: quantized weights "
             "cannot be moved layer by layer that way; set offload: group"
         )
+    yield from _cache_refusals(settings)
     if settings.tiny_vae_for == "everything" and not settings.tiny_vae:
         yield (
             "tiny_vae_for is 'everything' and tiny_vae is empty; "
             "set tiny_vae to a folder of an AutoencoderTiny"
+        )
+
+
+def _cache_refusals(settings: DiffusionSettings) -> Iterator[str]:
+    """A step cache decides in every step which lanes run which blocks."""
+    if settings.deep_cache > 1:
+        said, off = f"deep_cache is {settings.deep_cache}", "deep_cache: 1"
+    elif settings.first_block_cache:
+        said, off = f"first_block_cache is {settings.first_block_cache:g}", "first_block_cache: 0"
+    else:
+        return
+    if settings.compile_mode is not None:
+        yield f"{said} and compile is {settings.compile!r}, whose steps are all alike; set {off}"
+    if settings.strict:
+        yield (
+            f"{said} and strict is on: lanes then run in batches of any size, and the last bits "
+            f"depend on that; set strict: false, or {off}"
+        )
+    if settings.offload == "group":
+        yield (
+            f"{said} and offload is 'group', which fetches layers in the order in which they ran "
+            f"first; set offload: model, or {off}"
         )

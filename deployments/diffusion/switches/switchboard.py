@@ -6,6 +6,7 @@ import torch
 
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.switches.attention import set_attention
+from deployments.diffusion.switches.caching import check_cache
 from deployments.diffusion.switches.placement import place
 from deployments.diffusion.switches.quantization import quantize
 from deployments.diffusion.switches.tiny_vae import read_tiny_vae
@@ -18,6 +19,8 @@ def switch_on(pipeline: Any, settings: DiffusionSettings, device: torch.device) 
     does. Raises ValueError for what this model cannot do.
     """
     denoiser = pipeline.components.get("unet") or pipeline.components["transformer"]
+
+    check_cache(denoiser, settings)
 
     # 1. What becomes of its parts. Layers are fused before they are quantized.
     tiny = None
