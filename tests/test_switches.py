@@ -18,14 +18,12 @@ from optimizations.peak import peak_bytes
 
 from deployments.diffusion.families.family import Family
 from deployments.diffusion.loading import load_engine
-from deployments.diffusion.memory import GIB, check_fits
 from deployments.diffusion.model_files import EMBEDDED
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.switches.attention import fuse, set_kernel
-from deployments.diffusion.switches.placement import layers_ahead_of_use, one_part_at_a_time
 from deployments.diffusion.switches.processors import CrossProcessor, JointProcessor
-from tests.driving import drive, driven, make_row, pixels, wait_until_waiting
-from tests.tiny_families import MAKERS
+from tests.driving import drive, driven, make_row, pixels
+from tests.tiny_families import MAKERS, denoised
 from tests.tiny_model import open_model, save_tiny_model
 
 CPU = torch.device("cpu")
@@ -65,19 +63,6 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
         made[name] = tmp_path_factory.mktemp("model")
         MAKERS[name](made[name])
     return made
-
-
-def denoised(family: Family, lanes: int = 2) -> torch.Tensor:
-    """What the denoiser makes of lanes of noise at different times."""
-    tokens = family.tokenize("a red house", weighting=False, max_chunks=1)
-    with torch.inference_mode():
-        told = {**family.encode_prompts(tokens.chunks), **family.told((64, 64), 3.0)}
-        random = torch.Generator().manual_seed(3)
-        latents = torch.randn(lanes, family.latent_channels, 8, 8, generator=random)
-        times = torch.linspace(100, 900, lanes)
-        return family.denoise(
-            latents, times, {key: t.repeat_interleave(lanes, 0) for key, t in told.items()}
-        )
 
 
 # Memory format, dtype
@@ -304,141 +289,3 @@ def test_a_tiny_vae_for_other_latents_is_refused(tiny_folder: Path, tmp_path: Pa
     for folder, message in wrong.items():
         with pytest.raises(ValueError, match=message):
             open_model(tiny_folder, tiny_vae=folder)
-
-
-# Offload
-
-
-class Moves:
-    """Records where parts are sent, and leaves them."""
-
-    def __init__(self, family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.made: list[tuple[str, str]] = []
-        for name in ("text_encoder", "unet", "vae"):
-            part = getattr(family.pipeline, name)
-            monkeypatch.setattr(
-                part, "to", lambda device, name=name: self.made.append((name, device.type))
-            )
-
-
-def test_one_part_at_a_time_is_on_the_device(
-    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    family, expected = open_model(tiny_folder), denoised(open_model(tiny_folder))
-    moves = Moves(family, monkeypatch)
-    one_part_at_a_time(family.pipeline, torch.device("meta"))
-    assert sorted(moves.made) == [("text_encoder", "cpu"), ("unet", "cpu"), ("vae", "cpu")]
-    moves.made.clear()
-    latents = torch.zeros(1, 4, 8, 8)
-    with torch.inference_mode():
-        assert torch.equal(denoised(family), expected)
-        denoised(family)
-        family.decode(latents)
-        family.encode_images(torch.zeros(1, 3, 64, 64), latents)
-    on, off = "meta", "cpu"
-    assert moves.made == [
-        *[("text_encoder", on), ("text_encoder", off), ("unet", on)],
-        *[("unet", off), ("text_encoder", on), ("text_encoder", off), ("unet", on)],
-        *[("unet", off), ("vae", on)],
-    ]
-
-
-@pytest.mark.parametrize("name", ["stable-diffusion", "sd3"])
-def test_layers_that_come_ahead_of_use_compute_the_same(
-    folders: dict[str, Path], name: str
-) -> None:
-    family, expected = open_model(folders[name]), denoised(open_model(folders[name]))
-    layers_ahead_of_use(family.pipeline, CPU)
-    torch.testing.assert_close(denoised(family), expected)
-    hooked = [m for m in family.denoiser.modules() if hasattr(m, "_diffusers_hook")]
-    assert hooked
-    assert not any(hasattr(m, "_diffusers_hook") for m in family.pipeline.vae.modules())
-
-
-def test_with_whole_parts_moving_rows_run_in_waves(tiny_family: Family) -> None:
-    with driven(tiny_family, offload="model") as engine:
-        first = [engine.submit(make_row(seed=s, num_inference_steps=2 + 2 * s)) for s in (0, 1)]
-        wait_until_waiting(engine, 2)
-        engine.step()
-        late = engine.submit(make_row(seed=2, num_inference_steps=2))
-        wait_until_waiting(engine, 1)
-        engine.step()
-        assert not first[0].done()  # sampled, and not decoded yet
-        assert engine.stats().waiting == 1
-        drive(engine, first)
-        assert engine.stats().waiting == 1
-        drive(engine, [late])
-        expected = [picture.result() for picture in (*first, late)]
-    with driven(tiny_family) as usual:
-        again = usual.submit(make_row(seed=2, num_inference_steps=2))
-        drive(usual, [again])
-    assert np.abs(pixels(again.result()) - pixels(expected[2])).max() <= ROUNDING_LEVELS
-
-
-# What cannot work is refused
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"attention": "flash"}, "kernels know no float32; set dtype: bfloat16"),
-        ({"attention": "sage"}, "kernels know no float32"),
-        ({"attention": "sliced", "fused_qkv": True}, "set fused_qkv: false, or attention: sdpa"),
-        ({"attention": "plain", "fused_qkv": True}, "layers of their own"),
-        ({"quantization": "fp8-dynamic"}, "set dtype: bfloat16, or quantization: fp8"),
-        ({"offload": "model", "compile": "default"}, "needs its weights to stay"),
-        ({"offload": "sequential", "quantization": "int8"}, "set offload: group"),
-        ({"tiny_vae_for": "everything"}, "tiny_vae is empty"),
-        ({"deep_cache": 2, "compile": "default"}, "whose steps are all alike; set deep_cache: 1"),
-        ({"deep_cache": 2, "strict": True}, "set strict: false, or deep_cache: 1"),
-        ({"first_block_cache": 0.1, "strict": True}, "set strict: false, or first_block_cache: 0"),
-        ({"first_block_cache": 0.1, "offload": "group"}, "set offload: model"),
-        ({"first_block_cache": -0.1}, "use 0 or more"),
-        ({"deep_cache": 0}, "must be at least 1"),
-    ],
-)
-def test_switches_that_exclude_each_other_are_refused(
-    settings: dict[str, Any], message: str
-) -> None:
-    with pytest.raises(ValueError, match=message):
-        DiffusionSettings(id="tiny", source="embedded", **settings)
-
-
-@pytest.mark.parametrize(
-    ("settings", "message"),
-    [
-        ({"attention": "xformers"}, r"xformers \(pip install 'stepwise-serve\[gpu\]'\) and a CUDA"),
-        ({"attention": "flash", "dtype": "bfloat16"}, r"pip install flash-attn\) and a CUDA GPU"),
-        ({"attention": "sage", "dtype": "bfloat16"}, r"pip install sageattention\) and a CUDA GPU"),
-        ({"quantization": "fp8"}, "a CUDA GPU of capability 8.9 or newer.* quantization: int8"),
-        ({"quantization": "fp8-dynamic", "dtype": "bfloat16"}, "capability 8.9 or newer"),
-        ({"offload": "model"}, "a CUDA GPU: not to be had here; or set offload: none"),
-        ({"offload": "sequential"}, "a CUDA GPU"),
-        ({"offload": "group"}, "a CUDA GPU"),
-    ],
-)
-def test_switches_that_this_machine_cannot_have_are_refused(
-    settings: dict[str, Any], message: str
-) -> None:
-    if torch.cuda.is_available() and settings.get("attention") is None:
-        settings = {**settings, "device": "cpu"}
-    with pytest.raises(ValueError, match=f"model tiny: .*{message}"):
-        open_model(EMBEDDED, **settings)
-
-
-@pytest.mark.parametrize(
-    ("settings", "needs_gib"),
-    [
-        ({}, 14.0),
-        ({"dtype": "bfloat16"}, 7.0),
-        ({"dtype": "bfloat16", "quantization": "int8"}, 5.0),
-        ({"dtype": "bfloat16", "offload": "model"}, 4.0),
-        ({"dtype": "bfloat16", "offload": "group"}, 1.0),
-    ],
-)
-def test_what_is_needed_goes_by_the_switches(settings: dict[str, Any], needs_gib: float) -> None:
-    weights = {"transformer": 2 * GIB, "text_encoder_3": GIB, "vae": GIB // 2}
-    chosen, gpu = DiffusionSettings(id="tiny", source="x", **settings), torch.device("cuda")
-    check_fits(chosen, gpu, weights, int(needs_gib * GIB), "are free")
-    with pytest.raises(ValueError, match=f"need {needs_gib:.2f} GiB.* quantization, offload"):
-        check_fits(chosen, gpu, weights, int(needs_gib * GIB) - 1, "are free")

@@ -45,7 +45,7 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     compile_scope: Literal["whole", "regional"] = "whole"
     """`regional` compiles the blocks that the denoiser repeats: sooner ready, slower to run."""
     channels_last: bool = True
-    """Memory format of the convolutions' weights and inputs: faster, and no other pictures."""
+    """How convolutions lie in memory: faster, and the same pictures but for rounding."""
     attention: Attention = "sdpa"
     """How the denoiser attends. `sdpa` is torch's own, and the least memory of all. `plain` holds
     all scores at once, `sliced` those of half the heads of one lane (both: UNets only). `xformers`,

@@ -17,7 +17,8 @@ class Needs:
     """As it is imported."""
     install: str = ""
     """How it is installed."""
-    gpu: bool = True
+    gpu: str = "a CUDA GPU"
+    """In words; empty where a CPU will do."""
     capability: tuple[int, int] = (0, 0)
     """Of the GPU, at least."""
 
@@ -26,20 +27,25 @@ class Needs:
         found = []
         if self.package and find_spec(self.package) is None:
             found.append(f"the package {self.package} (pip install {self.install})")
-        if self.gpu and not self._has_gpu(device):
-            newer = ".".join(map(str, self.capability))
-            found.append(
-                "a CUDA GPU" + (f" of capability {newer} or newer" if newer > "0.0" else "")
-            )
+        if self.gpu and not self._is_met_by(device):
+            found.append(self.gpu)
         return found
 
-    def _has_gpu(self, device: torch.device) -> bool:
-        return device.type == "cuda" and torch.cuda.get_device_capability(device) >= self.capability
+    def _is_met_by(self, device: torch.device) -> bool:
+        if device.type != "cuda":
+            return False
+        return torch.cuda.get_device_capability(device) >= self.capability
 
 
 _TORCHAO = "'stepwise-serve[quantization]'"
-_FP8 = Needs("quantization: int8", "torchao", _TORCHAO, capability=(8, 9))
-_INT8 = Needs("quantization: none", "torchao", _TORCHAO, gpu=False)
+_INT8 = Needs("quantization: none", "torchao", _TORCHAO, gpu="")
+_FP8 = Needs(
+    "quantization: int8",
+    "torchao",
+    _TORCHAO,
+    gpu="a CUDA GPU of capability 8.9 or newer, as Ada and Hopper",
+    capability=(8, 9),
+)
 _OFFLOAD = Needs("offload: none; on a CPU all weights are in the host's memory as it is")
 
 NEEDS = {
