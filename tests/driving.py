@@ -15,6 +15,7 @@ from deployments.diffusion.capacity import CapacityCurve
 from deployments.diffusion.engine import Engine
 from deployments.diffusion.families.family import Family
 from deployments.diffusion.settings import DiffusionSettings
+from deployments.diffusion.switches.caching import step_cache
 from deployments.requests import ImageResult, PreparedImage, Row
 
 
@@ -90,7 +91,12 @@ def driven(
     engine = Engine(
         family,
         chosen,
-        layout=Layout(family.denoise, family.device, buckets=chosen.padded_to),
+        layout=Layout(
+            family.denoise,
+            family.device,
+            buckets=chosen.padded_to,
+            cache=step_cache(family, chosen),
+        ),
         curve=make_curve(chosen.lane_buckets),
         unit=(family.native_side, family.native_side),
         clock=clock,

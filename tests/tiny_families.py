@@ -34,6 +34,8 @@ from transformers import (
     T5EncoderModel,
 )
 
+from deployments.diffusion.families.family import Family
+
 TEXT_TOKENS = 16
 
 
@@ -121,6 +123,19 @@ MAKERS: Mapping[str, Callable[[Path], None]] = MappingProxyType(
     }
 )
 """By name, what saves a diffusers folder."""
+
+
+def denoised(family: Family, lanes: int = 2) -> torch.Tensor:
+    """What the denoiser makes of lanes of noise at different times."""
+    tokens = family.tokenize("a red house", weighting=False, max_chunks=1)
+    with torch.inference_mode():
+        told = {**family.encode_prompts(tokens.chunks), **family.told((64, 64), 3.0)}
+        random = torch.Generator().manual_seed(3)
+        latents = torch.randn(lanes, family.latent_channels, 8, 8, generator=random)
+        times = torch.linspace(100, 900, lanes)
+        return family.denoise(
+            latents, times, {key: t.repeat_interleave(lanes, 0) for key, t in told.items()}
+        )
 
 
 def _stable_diffusion(kind: Any, unet: Any, scheduler: Any = None) -> Any:

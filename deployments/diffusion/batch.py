@@ -7,6 +7,7 @@ the same members touches none of them but the state.
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Self
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from deployments.diffusion.families.family import Conditioning
 from deployments.diffusion.run import BatchKey, Run
 from deployments.diffusion.step import SCALARS, Denoise, Stack, Step, one_step
+from deployments.diffusion.step_cache import Lane, StepCache
 
 PADDED_BUFFERS = 6
 """State buffers of a padded row: a compiled step must not see which samplers share the batch."""
@@ -56,6 +58,8 @@ class Layout:
     step: Step = one_step
     buckets: tuple[int, ...] = ()
     """Lanes and rows are padded to the next of these; empty pads nothing."""
+    cache: StepCache | None = None
+    """Denoises in the place of `denoise`; only where nothing is padded."""
 
     def padded(self, lanes: int) -> int:
         """The bucket for so many lanes. What exceeds the largest, a huge row alone, stays."""
@@ -127,7 +131,7 @@ class Batch:
             self._restack(self.members)
         before = self._state
         numbers, noise = self._current_numbers(), self._current_noise()
-        after, output = self._layout.step(self._layout.denoise, before, self._stack, numbers, noise)
+        after, output = self._layout.step(self._denoise(), before, self._stack, numbers, noise)
         if self._layout.device.type == "cuda":
             # What goes wrong must show here, and a step's time be its own.
             torch.cuda.synchronize(self._layout.device)
@@ -144,6 +148,14 @@ class Batch:
         sample, output = self._clean
         clean: torch.Tensor = a * sample[rows] + b * output[rows]
         return clean
+
+    def _denoise(self) -> Denoise:
+        cache = self._layout.cache
+        if cache is None:
+            return self._layout.denoise
+        lanes = [Lane(member.run, is_second=False) for member in self.members]
+        lanes += [Lane(m.run, is_second=True) for m in self.members if m.run.guided]
+        return partial(cache.denoise, lanes)
 
     def _restack(self, members: list[Member]) -> None:
         # Nothing of the batch changes before all of it is there: memory may run out in between.

@@ -5,6 +5,7 @@ import os
 import platform
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import diffusers
@@ -19,6 +20,10 @@ from deployments.diffusion.memory import allowed_bytes, check_fits, limit_memory
 from deployments.diffusion.model_files import find_model
 from deployments.diffusion.reading import read_pipeline
 from deployments.diffusion.settings import DiffusionSettings
+from deployments.diffusion.switches.caching import step_cache
+from deployments.diffusion.switches.combinations import SWITCHES
+from deployments.diffusion.switches.requirements import check_requirements
+from deployments.diffusion.switches.switchboard import switch_on
 from deployments.diffusion.warmup import warm_up
 from deployments.requests import ModelCard
 
@@ -46,6 +51,8 @@ def start_engine(family: Family, settings: DiffusionSettings) -> tuple[Engine, M
     )
     sizes = card.sizes or ((card.default_width, card.default_height),)
     curve = _curve(family, settings, layout, card.default_scheduler, sizes)
+    # Measured without: a step in which all lanes use again what they have is not what a step costs.
+    layout = replace(layout, cache=step_cache(family, settings))
     logger.info("model %s warm after %.1f s", settings.id, time.monotonic() - begun_s)
     return Engine(family, settings, layout=layout, curve=curve, unit=sizes[0]), card
 
@@ -79,6 +86,7 @@ def _curve(
 
 def _curve_key(settings: DiffusionSettings, size: Size, device: torch.device) -> CurveKey:
     cores = f"{platform.machine()}, {os.cpu_count()} cores"
+    switches = " ".join(f"{name}={getattr(settings, name)}" for name in SWITCHES)
     return CurveKey(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else cores,
         model=settings.id,
@@ -86,7 +94,7 @@ def _curve_key(settings: DiffusionSettings, size: Size, device: torch.device) ->
         dtype=settings.dtype,
         size=size,
         mode=f"{settings.compile_mode} {settings.compile_scope} to {settings.padded_to} "
-        f"threads {settings.threads}",
+        f"threads {settings.threads} {switches}",
         torch=str(torch.__version__),
         diffusers=diffusers.__version__,
         lane_buckets=settings.lane_buckets,
@@ -96,13 +104,22 @@ def _curve_key(settings: DiffusionSettings, size: Size, device: torch.device) ->
 def load_family(settings: DiffusionSettings) -> Family:
     """The model itself, on its device. Raises ValueError for what cannot be served."""
     device = _device(settings)
+    check_requirements(settings, device)
     files = find_model(settings)
     limit_memory(settings, device)
-    check_fits(settings, files.weights(), *allowed_bytes(settings, device))
+    check_fits(settings, device, files.weights(), *allowed_bytes(settings, device))
     pipeline = read_pipeline(files, settings)
-    dtype = getattr(torch, settings.dtype)
+    preview_vae = switch_on(pipeline, settings, device)
     try:
-        family = files.family(pipeline.to(device), device, dtype, folder=files.folder)
+        family = files.family(
+            pipeline,
+            device,
+            getattr(torch, settings.dtype),
+            folder=files.folder,
+            channels_last=settings.channels_last,
+            tiled=settings.vae_tiling,
+            preview_vae=preview_vae,
+        )
     except ValueError as error:
         raise ValueError(f"model {settings.id}: {error}") from error
     if settings.max_lanes < family.lanes_of_row:
@@ -138,6 +155,7 @@ def _card(family: Family, settings: DiffusionSettings) -> ModelCard:
     sizes = _sizes(family, settings)
     # A compiled step knows the shapes it was warmed with; another would compile inside a request.
     any_size = settings.compile_mode is None
+    usual = (native // 2, native * 2) if any_size else sizes[0]
     width, height = sizes[0]
     return ModelCard(
         id=settings.id,
@@ -146,8 +164,8 @@ def _card(family: Family, settings: DiffusionSettings) -> ModelCard:
         default_width=width,
         default_height=height,
         size_multiple=family.size_multiple,
-        min_side=native // 2 if any_size else min(map(min, sizes)),
-        max_side=native * 2 if any_size else max(map(max, sizes)),
+        min_side=min(*usual, *map(min, sizes)),
+        max_side=max(*usual, *map(max, sizes)),
         sizes=() if any_size else sizes,
         latent_factor=family.latent_factor,
         schedulers=tuple(family.samplers),

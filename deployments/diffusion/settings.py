@@ -7,10 +7,14 @@ from typing import Literal
 import msgspec
 
 from deployments.diffusion.order import AGEING_CALLS_PER_S
+from deployments.diffusion.switches.combinations import check_combinations
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16", "float16"]
 CompileMode = Literal["off", "default", "reduce-overhead", "max-autotune"]
+Attention = Literal["sdpa", "sliced", "plain", "xformers", "flash", "sage"]
+Offload = Literal["none", "model", "sequential", "group"]
+Quantization = Literal["none", "int8", "int8-dynamic", "fp8", "fp8-dynamic"]
 
 
 class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -41,9 +45,40 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     replica is ready, and no other size is offered. (YAML reads a bare `off` as false.)"""
     compile_scope: Literal["whole", "regional"] = "whole"
     """`regional` compiles the blocks that the denoiser repeats: sooner ready, slower to run."""
+    channels_last: bool = True
+    """How convolutions lie in memory: faster, and the same pictures but for rounding."""
+    attention: Attention = "sdpa"
+    """How the denoiser attends. `sdpa` is torch's own, and the least memory of all. `plain` holds
+    all scores at once, `sliced` those of half the heads of one lane (both: UNets only). `xformers`,
+    `flash` and `sage` need their packages and a GPU; sage computes in 8 bits."""
+    fused_qkv: bool = False
+    """Query, key and value of a layer by one matrix product."""
+    quantization: Quantization = "none"
+    """Of the linear layers in the denoiser's attention blocks, by torchao: weights alone, or with
+    `-dynamic` what enters the layers too. Lossy. fp8 needs a GPU of Ada, Hopper or newer."""
+    deep_cache: int = 1
+    """The inner blocks of a UNet run at every so many calls of a row; in between, what they made
+    last is used again. 1 runs them always. Lossy."""
+    first_block_cache: float = 0.0
+    """The blocks of a transformer run when what its first one adds has changed by more than this
+    share since they last ran; else what they added is used again. 0 runs them always. Lossy."""
+    vae_tiling: bool = False
+    """Decodes and encodes what is larger than the native square in overlapping tiles of it: a
+    bounded memory at any size, for faint differences between tiles and work done twice."""
+    vae_slicing: bool = False
+    """Decodes and encodes one picture at a time: the memory of one, and none gained by batching."""
+    tiny_vae: str = ""
+    """A folder of an AutoencoderTiny for the same latents, as TAESD's."""
+    tiny_vae_for: Literal["previews", "everything"] = "previews"
+    """Where it is used: sharper and larger previews, or in the place of the model's own: lossy."""
+    offload: Offload = "none"
+    """Keeps weights in the host's memory while they are not needed (GPU only). `model` moves whole
+    parts, and lets rows start only when all others are done; `group` streams layers ahead of their
+    use; `sequential` moves each as it is used: the least memory, and by far the slowest."""
     sizes: tuple[str, ...] = ()
     """Declared sizes as `1024x768`, width first; the first is the default. Empty declares the
-    native square. Without `compile` other sizes are offered too."""
+    native square. Without `compile` other sizes are offered too, from half the native side to twice
+    that, or up to the largest declared side."""
     lane_buckets: tuple[int, ...] = (1, 2, 4, 8, 16)
     """Lanes of one forward, measured at the start; the largest is the most that ever run. A
     compiled step is padded to the next."""
@@ -86,7 +121,7 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         for size in self.sizes:
             if not re.fullmatch(r"[1-9][0-9]{1,4}x[1-9][0-9]{1,4}", size):
                 raise ValueError(f"sizes has {size!r}: write a size as 1024x768")
-        for name in ("knee_margin", "ageing_calls_per_s"):
+        for name in ("knee_margin", "ageing_calls_per_s", "first_block_cache"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name):g}: use 0 or more")
         for name in ("max_queue_s", "stalled_after_s"):
@@ -107,7 +142,8 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             raise ValueError(
                 f"default_strength is {self.default_strength:g}: use 0 < strength <= 1"
             )
-        for name in ("max_images", "codec_threads"):
+        check_combinations(self)
+        for name in ("max_images", "codec_threads", "deep_cache"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
         if self.threads < 0:

@@ -18,9 +18,11 @@ MODES: Mapping[str, Mapping[str, Any]] = MappingProxyType(
         "regional": {"compile": "default", "compile_scope": "regional"},
         "reduce-overhead": {"compile": "reduce-overhead"},
         "max-autotune": {"compile": "max-autotune"},
+        "int8": {"compile": "default", "quantization": "int8-dynamic"},
+        "fp8": {"compile": "default", "quantization": "fp8-dynamic"},
     }
 )
-"""What a mode sets of DiffusionSettings; one that quantizes is a line more."""
+"""What a mode sets of DiffusionSettings."""
 USUAL_MODES = ("default", "eager")
 """The others are run when they are asked for, but for the rows of `FIRST`."""
 
@@ -47,6 +49,7 @@ FIRST = (
     Row("engine", "sd15", "default"),
     Row("loop", "sd15"),
     Row("engine", "sdxl", "default"),
+    Row("engine", "sdxl", "fp8"),
     Row("alone", "flux", "regional"),
 )
 """With these a lease that is over soon has said what has a bar."""

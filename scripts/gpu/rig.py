@@ -11,6 +11,8 @@ import torch
 
 from deployments.diffusion.families.family import Family
 from deployments.diffusion.settings import DiffusionSettings
+from deployments.diffusion.switches.requirements import check_requirements
+from deployments.diffusion.switches.switchboard import switch_on
 
 from .flops import forward_flop
 from .models import MODELS, TOYS, Model, made_pipeline
@@ -87,7 +89,10 @@ class Rig:
         changes = {name: value for name, value in _mode(row).items() if name != "compile"}
         wanted = (row.model, changes)
         if self._held is None or self._held[0] != wanted:
+            settings = self.settings(row)
+            check_requirements(settings, self.device)
             pipeline = self.pipeline(row)
+            switch_on(pipeline, settings, self.device)
             self._held = (wanted, self.model(row).family(pipeline, self.device, self.dtype))
         return self._held[1]
 

@@ -1,17 +1,22 @@
 """A family's autoencoder: pixels to latents as the denoiser knows them, and back."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from diffusers import AutoencoderTiny
 
+from deployments.diffusion.families.tiling import Span, Tiling
+
 
 class Autoencoder:
     """diffusers' `vae` of a pipeline, in its own dtype, which may be wider than the denoiser's."""
 
-    def __init__(self, vae: Any, memory_format: torch.memory_format) -> None:
+    def __init__(
+        self, vae: Any, memory_format: torch.memory_format, tiling: Tiling | None = None
+    ) -> None:
         self.vae = vae
-        self._memory_format = memory_format
+        self._memory_format, self._tiling = memory_format, tiling
         self.is_random = not isinstance(vae, AutoencoderTiny)
         config = vae.config
         self._scale: float = config.scaling_factor
@@ -26,12 +31,13 @@ class Autoencoder:
 
     def encode(self, pixels: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
         """(n, 3, H, W) in -1..1 -> (n, C, h, w); the posterior is sampled with the given noise."""
-        encoded = self.vae.encode(pixels.to(self.vae.dtype, memory_format=self._memory_format))
-        if self.is_random:
-            posterior = encoded.latent_dist
-            latents = posterior.mean.float() + posterior.std.float() * noise
-        else:
-            latents = encoded.latents.float()
+        factor = pixels.shape[-1] // noise.shape[-1]
+
+        def encoded(rows: Span, columns: Span) -> torch.Tensor:
+            tile = pixels[..., rows.times(factor), columns.times(factor)]
+            return self._encoded(tile, noise[..., rows.times(1), columns.times(1)])
+
+        latents = self._tiled(encoded, *noise.shape[-2:])
         mean, std = self._mean.to(latents.device), self._std.to(latents.device)
         scaled: torch.Tensor = (latents - mean) / std * self._scale
         return scaled
@@ -40,8 +46,33 @@ class Autoencoder:
         """(n, C, h, w) -> (n, H, W, 3) uint8, rounded on the device so that a quarter crosses."""
         mean, std = self._mean.to(latents.device), self._std.to(latents.device)
         scaled = (latents / self._scale * std + mean).to(self.vae.dtype)
-        pixels: torch.Tensor = self.vae.decode(scaled, return_dict=False)[0].float()
-        return (pixels / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8).permute(0, 2, 3, 1)
+
+        def decoded(rows: Span, columns: Span) -> torch.Tensor:
+            tile = scaled[..., rows.times(1), columns.times(1)]
+            pixels: torch.Tensor = self.vae.decode(tile, return_dict=False)[0]
+            return pixels.float()
+
+        pixels = self._tiled(decoded, *scaled.shape[-2:])
+        # In place: of a large picture every copy counts.
+        pixels.div_(2).add_(0.5).clamp_(0, 1).mul_(255).round_()
+        return pixels.to(torch.uint8).permute(0, 2, 3, 1)
+
+    def _tiled(
+        self, work: Callable[[Span, Span], torch.Tensor], height: int, width: int
+    ) -> torch.Tensor:
+        """What `work` makes of so many latent cells, in tiles where there is a tiling."""
+        if self._tiling is not None and self._tiling.is_needed(height, width):
+            return self._tiling.blended(work, height, width)
+        return work(Span(0, height), Span(0, width))
+
+    def _encoded(self, pixels: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+        found = self.vae.encode(pixels.to(self.vae.dtype, memory_format=self._memory_format))
+        if not self.is_random:
+            latents: torch.Tensor = found.latents
+            return latents.float()
+        posterior = found.latent_dist
+        sampled: torch.Tensor = posterior.mean.float() + posterior.std.float() * noise
+        return sampled
 
 
 def _per_channel(values: list[float] | None, otherwise: float) -> torch.Tensor:

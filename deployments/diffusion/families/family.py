@@ -12,6 +12,7 @@ import torch
 from deployments.diffusion.chunks import Chunk, Tokens
 from deployments.diffusion.families.autoencoder import Autoencoder
 from deployments.diffusion.families.latent_rgb import Known, LatentRgb
+from deployments.diffusion.families.tiling import Tiling
 from deployments.diffusion.samplers import SAMPLERS, Sampler
 from deployments.diffusion.sampling import FlowShift
 
@@ -68,21 +69,27 @@ class Family(ABC):
         *,
         folder: Path | None = None,
         channels_last: bool = True,
+        tiled: bool = False,
+        preview_vae: Any = None,
     ) -> None:
         """`pipeline` is on the device already, or moves its parts there itself (offload).
 
-        `folder` may hold the model's own latent_rgb.json.
+        `folder` may hold the model's own latent_rgb.json. `channels_last` is how its weights lie.
+        `tiled` decodes and encodes what is larger than the native square in tiles of it.
+        `preview_vae` decodes previews in the latent map's place.
         """
         pipeline.set_progress_bar_config(disable=True)
         self.pipeline, self.device, self._dtype = pipeline, device, dtype
         # Convolutions over 16 lanes take 93 ms and not 112 in this layout (embedded model, CPU).
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        for part in (self.denoiser, pipeline.vae):
-            part.to(memory_format=self._memory_format)
-        self._autoencoder = Autoencoder(pipeline.vae, self._memory_format)
-        self.latent_channels = self._autoencoder.latent_channels
         self.latent_factor: int = pipeline.vae_scale_factor
         """Pixels per latent cell along each side."""
+        tiling = Tiling(self.native_side // self.latent_factor) if tiled else None
+        self._autoencoder = Autoencoder(pipeline.vae, self._memory_format, tiling)
+        self._preview_decoder = (
+            Autoencoder(preview_vae, self._memory_format, tiling) if preview_vae else None
+        )
+        self.latent_channels = self._autoencoder.latent_channels
         self.encoder_is_random = self._autoencoder.is_random
         """Whether encoding an image draws from the row's generator (AutoencoderKL does)."""
         latent_rgb = LatentRgb.of_model(folder, self.latent_channels, self.latent_map)
@@ -151,7 +158,10 @@ class Family(ABC):
         return self._autoencoder.decode(latents)
 
     def preview(self, latents: torch.Tensor) -> torch.Tensor:
-        """(n, C, h, w) latents -> (n, H', W', 3) uint8 pixels, small and rough, on the device."""
+        """(n, C, h, w) latents -> (n, H', W', 3) uint8 pixels, rough and most often small, on the
+        device."""
+        if self._preview_decoder is not None:
+            return self._preview_decoder.decode(latents)
         return self._latent_rgb.pixels(latents)
 
     def compile_blocks(self, mode: str) -> None:

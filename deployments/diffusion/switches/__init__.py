@@ -1,0 +1,1 @@
+"""What may be switched on for a model: less memory, more speed. Each switch is a module."""

@@ -1,0 +1,80 @@
+"""Parts of a model that are on the device only while they are needed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from deployments.diffusion.families.family import Family
+from deployments.diffusion.switches.placement import layers_ahead_of_use, one_part_at_a_time
+from tests.driving import drive, driven, make_row, pixels, wait_until_waiting
+from tests.tiny_families import MAKERS, denoised
+from tests.tiny_model import open_model
+
+CPU = torch.device("cpu")
+
+
+class Moves:
+    """Records where parts are sent, and leaves them."""
+
+    def __init__(self, family: Family, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.made: list[tuple[str, str]] = []
+        for name in ("text_encoder", "unet", "vae"):
+            part = getattr(family.pipeline, name)
+            monkeypatch.setattr(
+                part, "to", lambda device, name=name: self.made.append((name, device.type))
+            )
+
+
+def test_one_part_at_a_time_is_on_the_device(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family, expected = open_model(tiny_folder), denoised(open_model(tiny_folder))
+    moves = Moves(family, monkeypatch)
+    one_part_at_a_time(family.pipeline, torch.device("meta"))
+    assert sorted(moves.made) == [("text_encoder", "cpu"), ("unet", "cpu"), ("vae", "cpu")]
+    moves.made.clear()
+    latents = torch.zeros(1, 4, 8, 8)
+    with torch.inference_mode():
+        assert torch.equal(denoised(family), expected)
+        denoised(family)
+        family.decode(latents)
+        family.encode_images(torch.zeros(1, 3, 64, 64), latents)
+    on, off = "meta", "cpu"
+    assert moves.made == [
+        *[("text_encoder", on), ("text_encoder", off), ("unet", on)],
+        *[("unet", off), ("text_encoder", on), ("text_encoder", off), ("unet", on)],
+        *[("unet", off), ("vae", on)],
+    ]
+
+
+@pytest.mark.parametrize("name", ["stable-diffusion", "sd3"])
+def test_layers_that_come_ahead_of_use_compute_the_same(tmp_path: Path, name: str) -> None:
+    MAKERS[name](tmp_path)
+    family, expected = open_model(tmp_path), denoised(open_model(tmp_path))
+    layers_ahead_of_use(family.pipeline, CPU)
+    torch.testing.assert_close(denoised(family), expected)
+    hooked = [m for m in family.denoiser.modules() if hasattr(m, "_diffusers_hook")]
+    assert hooked
+    assert not any(hasattr(m, "_diffusers_hook") for m in family.pipeline.vae.modules())
+
+
+def test_with_whole_parts_moving_rows_run_in_waves(tiny_family: Family) -> None:
+    with driven(tiny_family, offload="model") as engine:
+        first = [engine.submit(make_row(seed=s, num_inference_steps=2 + 2 * s)) for s in (0, 1)]
+        wait_until_waiting(engine, 2)
+        engine.step()
+        late = engine.submit(make_row(seed=2, num_inference_steps=2))
+        wait_until_waiting(engine, 1)
+        engine.step()
+        assert not first[0].done()  # sampled, and not decoded yet
+        assert engine.stats().waiting == 1
+        drive(engine, first)
+        assert engine.stats().waiting == 1
+        drive(engine, [late])
+        expected = [picture.result() for picture in (*first, late)]
+    with driven(tiny_family) as usual:
+        again = usual.submit(make_row(seed=2, num_inference_steps=2))
+        drive(usual, [again])
+    assert np.abs(pixels(again.result()) - pixels(expected[2])).max() <= 1
