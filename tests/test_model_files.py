@@ -269,13 +269,14 @@ def test_weights_are_counted_by_their_headers() -> None:
 def test_too_little_memory_says_what_is_needed_and_what_is_there() -> None:
     weights = {"unet": GIB, "vae": GIB // 4}
     half = settings("x", dtype="bfloat16")
-    check_fits(half, weights, allowed=int(2.5 * GIB), words="is free")
+    cpu = torch.device("cpu")
+    check_fits(half, cpu, weights, allowed=int(2.5 * GIB), words="is free")
     with pytest.raises(
         ValueError,
         match=r"model m: its weights need 2.50 GiB in bfloat16 \(unet 2.00, vae 0.50\) and "
         r"2.40 GiB is free; give the replica more",
     ):
-        check_fits(half, weights, allowed=int(2.4 * GIB), words="is free")
+        check_fits(half, cpu, weights, allowed=int(2.4 * GIB), words="is free")
 
 
 def test_a_model_that_does_not_fit_is_not_read(
