@@ -25,6 +25,10 @@ KNEE_MARGIN = 0.05
 GUIDED_LANES = 2
 """A guided row takes two lanes: no capacity is below that because of a knee."""
 
+KEYS_KNOWN = 1000
+"""Keys whose own cost is kept, the last met: an adapter's scale is a part of them, and any number.
+"""
+
 LEARNING_RATE = 0.1
 """Of the last step against all before it. A warm-up on a busy machine, once 40 times too dear, is
 within a quarter of the truth after 50 steps."""
@@ -186,8 +190,10 @@ class Capacity:
     def observe(self, key: Hashable, weight: float, step_s: float) -> None:
         """Learns from a real step. At any weight: the curve tells what it should have taken."""
         seen = step_s / self.curve.step_at(weight)
-        known = self._factors.get(key, self._any_factor)
+        known = self._factors.pop(key, self._any_factor)
         self._factors[key] = known + LEARNING_RATE * (seen - known)
+        if len(self._factors) > KEYS_KNOWN:
+            del self._factors[next(iter(self._factors))]
         self._any_factor += LEARNING_RATE * (seen - self._any_factor)
 
     def lower(self, key: Hashable, weight: float) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import diffusers
 import torch
 
+from deployments.diffusion.adapters.room import prepare_adapters
 from deployments.diffusion.batch import Layout
 from deployments.diffusion.capacity import CapacityCurve, CurveKey, CurveStore
 from deployments.diffusion.compiled import compiled_step
@@ -20,7 +21,7 @@ from deployments.diffusion.model_files import find_model
 from deployments.diffusion.reading import read_pipeline
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.warmup import warm_up
-from deployments.requests import ModelCard
+from deployments.requests import AdapterUse, ModelCard
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,7 @@ def load_engine(settings: DiffusionSettings) -> tuple[Engine, ModelCard]:
     family = load_family(settings)
     card = _card(family, settings)
     logger.info("model %s loaded in %.1f s", settings.id, time.monotonic() - begun_s)
+    prepare_adapters(family, settings)
     layout = Layout(
         family.denoise,
         family.device,
@@ -60,7 +62,7 @@ def _curve(
         buckets=settings.lane_buckets,
     )
     store = CurveStore(Path(settings.cache_folder).expanduser() / "curves")
-    key = _curve_key(settings, sizes[0], family.device)
+    key = _curve_key(family, settings, sizes[0])
     curve = measured.fastest(store.load(key))
     store.save(key, curve)
     knee = curve.knee(settings.knee_margin)
@@ -71,7 +73,8 @@ def _curve(
     return curve
 
 
-def _curve_key(settings: DiffusionSettings, size: Size, device: torch.device) -> CurveKey:
+def _curve_key(family: Family, settings: DiffusionSettings, size: Size) -> CurveKey:
+    device = family.device
     cores = f"{platform.machine()}, {os.cpu_count()} cores"
     return CurveKey(
         device=torch.cuda.get_device_name(device) if device.type == "cuda" else cores,
@@ -80,7 +83,7 @@ def _curve_key(settings: DiffusionSettings, size: Size, device: torch.device) ->
         dtype=settings.dtype,
         size=size,
         mode=f"{settings.compile_mode} {settings.compile_scope} to {settings.padded_to} "
-        f"threads {settings.threads}",
+        f"threads {settings.threads} adapters {family.slots.room}",
         torch=str(torch.__version__),
         diffusers=diffusers.__version__,
         lane_buckets=settings.lane_buckets,
@@ -143,6 +146,8 @@ def _card(family: Family, settings: DiffusionSettings) -> ModelCard:
         max_guidance=50.0,
         default_strength=settings.default_strength,
         max_images=settings.max_images,
+        adapters=tuple(AdapterUse(each.name, each.default_scale) for each in settings.adapters),
+        max_adapters=settings.max_adapters if settings.adapters else 0,
     )
 
 
