@@ -27,6 +27,12 @@ from tests.test_families import by_pipeline
 from tests.tiny_families import MAKERS
 from tests.tiny_model import open_model
 
+pytestmark = [
+    # PEFT's, of what these tests do on purpose: several at once, patterns of one part for all.
+    pytest.mark.filterwarnings("ignore:Already found a `peft_config`:UserWarning"),
+    pytest.mark.filterwarnings("ignore:The following .*_pattern keys:RuntimeWarning"),
+]
+
 TOLERANCE = 1e-4
 NAMES = ("stable-diffusion", "xl", "sd3", "flux")
 
