@@ -82,6 +82,10 @@ class ReplicaLost(ModelNotReady):
     """The replica at work died, and so did those that the row was offered to after it."""
 
 
+class AdapterFailed(StepwiseError):
+    """An adapter that the row asks for cannot be used: its file is broken, or of another model."""
+
+
 class Requeue(StepwiseError):
     """This replica's queue is full; another may have room. Carries its pending work."""
 

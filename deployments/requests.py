@@ -34,6 +34,26 @@ ANYBODY = "anonymous"
 """The caller where no API key is needed."""
 
 
+MAX_ADAPTER_SCALE = 10.0
+"""Of either sign: what some adapters are trained for turns about below 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterWish:
+    """An adapter that a client asked for. `None` leaves the scale to the model's card."""
+
+    name: str
+    scale: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class AdapterUse:
+    """An adapter, and how strongly it acts; 1 is as it was trained."""
+
+    name: str
+    scale: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationParams:
     """What a client asked for. `None` leaves the choice to the model's card."""
@@ -60,6 +80,7 @@ class GenerationParams:
     mask_polarity: MaskPolarity = "transparent"
     mask_blur: float | None = None
     resize_mode: ResizeMode | None = None
+    adapters: tuple[AdapterWish, ...] = ()
     output_format: OutputFormat = "png"
     output_compression: int = 100
     priority: Priority = "normal"
@@ -94,6 +115,8 @@ class Row:
     output_compression: int
     """0 to 100; JPEG and WebP quality. PNG ignores it."""
     priority: Priority
+    adapters: tuple[AdapterUse, ...] = ()
+    """LoRA adapters that act on the model, ordered by name, none twice and none at scale 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,3 +252,7 @@ class ModelCard:
     """Largest `n` of one request."""
     sizes: tuple[tuple[int, int], ...] = ()
     """The only sizes offered (width, height); empty offers every size within the limits above."""
+    adapters: tuple[AdapterUse, ...] = ()
+    """The LoRA adapters there are, each at the scale it gets where a request names none."""
+    max_adapters: int = 0
+    """How many of them one request may combine."""

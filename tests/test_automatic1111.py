@@ -331,7 +331,7 @@ def test_the_lists_say_what_is_on_offer() -> None:
         "config",
     }
     assert get("scripts") == {"txt2img": [], "img2img": []}
-    for name in ("upscalers", "latent-upscale-modes", "sd-vae", "loras"):
+    for name in ("upscalers", "latent-upscale-modes", "sd-vae", "face-restorers"):
         assert get(name) == []
 
 

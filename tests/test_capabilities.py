@@ -14,6 +14,7 @@ def test_capabilities_say_what_a_form_needs() -> None:
             "default": True,
             "sizes": {"multiple": 8, "min_side": 32, "max_side": 256, "only": []},
             "schedulers": list(CARD.schedulers),
+            "loras": [],
             "defaults": {
                 "width": 64,
                 "height": 64,
@@ -28,6 +29,8 @@ def test_capabilities_say_what_a_form_needs() -> None:
                 "guidance_scale": 30.0,
                 "seed": 2**63 - 1,
                 "prompt_chars": 32000,
+                "loras": 0,
+                "lora_scale": 10.0,
             },
         }
     ]

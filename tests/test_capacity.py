@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deployments.diffusion.capacity import (
+    KEYS_KNOWN,
     Capacity,
     CapacityCurve,
     CurveKey,
@@ -238,3 +239,12 @@ def test_a_save_that_fails_leaves_the_old_curve_and_nothing_else(
     CurveStore(tmp_path).save(KEY, curve(KEY.lane_buckets, 1.0, 2.0, 3.0, 4.0))
     assert list(tmp_path.iterdir()) == [path]
     assert CurveStore(tmp_path).load(KEY) == curve()
+
+
+def test_keys_met_long_ago_are_forgotten() -> None:
+    capacity = Capacity(curve(), max_lanes=16)
+    for number in range(KEYS_KNOWN + 50):
+        capacity.observe(number, 8, 0.0534)
+        capacity.observe("always", 8, 2 * 0.0534)
+    assert len(capacity._factors) == KEYS_KNOWN
+    assert capacity.step_s("always", 8) == pytest.approx(2 * 0.0534, rel=0.01)

@@ -56,6 +56,12 @@ def changed(*path: str | int, to: Any) -> dict[str, Any]:
     [
         ({}, ["args", "models"]),
         ({"models": []}, ["models is empty"]),
+        (
+            changed(
+                "models", 0, "settings", "adapters", to=[{"name": "a", "source": "b", "scale": 1}]
+            ),
+            ["adapters", "unknown key 'scale'", "default_scale"],
+        ),
         (changed("model", to=[]), ["unknown key 'model'", "did you mean 'models'?"]),
         (
             changed("models", 0, "settings", "max_queue", to=1),

@@ -46,8 +46,8 @@ def test_an_alias_is_the_parameter(sent: dict[str, Any], name: str, value: Any) 
         ({"steps": 9, "num_inference_steps": 8}, "steps", "steps 9 and num_inference_steps 8"),
         ({"steps": 9, "step": 8}, "step", "step 8 and steps 9"),
         ({"cfg_scale": 1, "guidance_scale": 0}, "cfg_scale", "cfg_scale 1.0 and guidance_scale 0"),
-        ({"lora": [{"name": "x", "scale": 1}]}, "lora", "adapters are not offered"),
-        ({"image_loras": []}, "image_loras", "adapters are not offered"),
+        ({"lora": [{"name": "x", "scale": 1}]}, "lora", "did you mean 'loras'"),
+        ({"image_loras": []}, "image_loras", "did you mean 'loras'"),
         ({"seeds": 9}, "seeds", "did you mean 'seed'"),
     ],
 )

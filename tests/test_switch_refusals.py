@@ -7,8 +7,11 @@ import torch
 
 from deployments.diffusion.memory import GIB, check_fits
 from deployments.diffusion.model_files import EMBEDDED
-from deployments.diffusion.settings import DiffusionSettings
+from deployments.diffusion.settings import Adapter, DiffusionSettings
 from tests.tiny_model import open_model
+
+
+ADAPTERS = (Adapter(name="watercolour", source="watercolour.safetensors"),)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +29,9 @@ from tests.tiny_model import open_model
         ({"deep_cache": 2, "strict": True}, "set strict: false, or deep_cache: 1"),
         ({"first_block_cache": 0.1, "strict": True}, "set strict: false, or first_block_cache: 0"),
         ({"first_block_cache": 0.1, "offload": "group"}, "set offload: model"),
+        ({"adapters": ADAPTERS, "fused_qkv": True}, "set fused_qkv: false, or leave adapters"),
+        ({"adapters": ADAPTERS, "quantization": "int8"}, "set quantization: none, or leave"),
+        ({"adapters": ADAPTERS, "offload": "group"}, "set offload: model, or leave adapters out"),
         ({"first_block_cache": -0.1}, "use 0 or more"),
         ({"deep_cache": 0}, "must be at least 1"),
     ],

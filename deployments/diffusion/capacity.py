@@ -22,6 +22,10 @@ logger = logging.getLogger(__name__)
 KNEE_MARGIN = 0.05
 """More lanes that win less than this only make every row of the step later."""
 
+KEYS_KNOWN = 1000
+"""Keys whose own cost is kept, the last met: an adapter's scale is a part of them, and any number.
+"""
+
 LEARNING_RATE = 0.1
 """Of the last step against all before it. A warm-up on a busy machine, once 40 times too dear, is
 within a quarter of the truth after 50 steps."""
@@ -190,8 +194,10 @@ class Capacity:
     def observe(self, key: Hashable, weight: float, step_s: float) -> None:
         """Learns from a real step. At any weight: the curve tells what it should have taken."""
         seen = step_s / self.curve.step_at(weight)
-        known = self._factors.get(key, self._any_factor)
+        known = self._factors.pop(key, self._any_factor)
         self._factors[key] = known + LEARNING_RATE * (seen - known)
+        if len(self._factors) > KEYS_KNOWN:
+            del self._factors[next(iter(self._factors))]
         self._any_factor += LEARNING_RATE * (seen - self._any_factor)
 
     def lower(self, key: Hashable, weight: float) -> None:

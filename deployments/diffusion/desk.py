@@ -5,6 +5,7 @@ It knows no queue and no device: a sampler's table and a seed's noise are made o
 
 from collections.abc import Callable
 
+from deployments.diffusion.adapters.shelf import AdapterShelf
 from deployments.diffusion.families.family import Family, Size
 from deployments.diffusion.noise import draw_noise
 from deployments.diffusion.prompts import read_prompts
@@ -16,9 +17,10 @@ from deployments.requests import PreparedImage, Row
 class Desk:
     """Turns rows into runs of one model."""
 
-    def __init__(self, family: Family, unit: Size, *, max_chunks: int) -> None:
+    def __init__(self, family: Family, unit: Size, *, max_chunks: int, shelf: AdapterShelf) -> None:
         """`unit` is the size whose lane costs 1; `max_chunks` as for `read_prompts`."""
         self._family = family
+        self._shelf = shelf
         self._max_chunks = max_chunks
         self._unit = unit[0] * unit[1]
         self._tables = StepTables(family.scheduler_config, family.samplers)
@@ -32,21 +34,24 @@ class Desk:
     ) -> Run:
         """The run of a row. `check_room` may refuse it before its noise is drawn.
 
-        Raises UnsupportedScheduler, and whatever `check_room` raises.
+        Raises UnsupportedScheduler, AdapterFailed, and whatever `check_room` raises.
         """
         factor = self._family.latent_factor
         cells = (row.height // factor, row.width // factor)
         text = read_prompts(row, self._family, self._max_chunks)
         inpaints = prepared is not None and prepared.mask is not None
+        adapters = self._shelf.take(row.adapters)
+        on_denoiser = adapters.touching(self._family.slots.denoiser_parts)
         run = Run(
             row=row,
             prepared=prepared,
             text=text,
-            key=BatchKey(*cells, text_chunks=len(text.prompt)),
+            key=BatchKey(*cells, text_chunks=len(text.prompt), adapters=on_denoiser),
             table=self._table(row, inpaints=inpaints),
             area=row.width * row.height / self._unit,
             ticket=ticket,
             guidance_scale=row.guidance_scale if self._family.has_second_lane else 1.0,
+            adapters=adapters,
         )
         check_room(run)
         random = self._family.encoder_is_random

@@ -1,4 +1,7 @@
-"""The encoder: prompts and input images become the tensors with which a run joins a batch."""
+"""The encoder: prompts and input images become the tensors with which a run joins a batch.
+
+Where an adapter changes a text encoder, a prompt's tensors are that adapter's, at that scale.
+"""
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -6,10 +9,12 @@ from functools import lru_cache
 
 import torch
 
+from deployments.diffusion.adapters.weights import AdapterSet
 from deployments.diffusion.batch import Kept, Member
 from deployments.diffusion.chunks import Chunk
 from deployments.diffusion.families.family import SEEN_IMAGE, Conditioning, Family
 from deployments.diffusion.run import Run
+from deployments.requests import AdapterUse
 
 _TEXT_MIB = 64
 """Of the device's memory, for what is kept of text: of SD 1.5 in bf16 about 550 chunks, 118 KB
@@ -17,6 +22,8 @@ each, of FLUX 16 of 4 MB."""
 _CHUNKS_AT_ONCE = 256
 _GREYS_KEPT = 16
 _IMAGES_AT_ONCE = 4  # bounds the encoder's memory
+
+_Uses = tuple[AdapterUse, ...]
 
 
 class Encoder:
@@ -29,15 +36,12 @@ class Encoder:
         self._family = family
         self._images_at_once = 1 if strict else _IMAGES_AT_ONCE
         self._chunks_at_once = 1 if strict else _CHUNKS_AT_ONCE
-        self._chunks: OrderedDict[Chunk, Conditioning] = OrderedDict()
+        self._chunks: OrderedDict[tuple[_Uses, Chunk], Conditioning] = OrderedDict()
         self._grey = lru_cache(_GREYS_KEPT)(self._encode_grey)
 
     def encode(self, runs: Sequence[Run]) -> list[Member]:
         """One member per run, in order."""
-        texts = [run.text.prompt for run in runs]
-        texts += [run.text.negative for run in runs if run.guided_calls]
-        encoded = self._encode_chunks([chunk for text in texts for chunk in text])
-
+        encoded = self._encode_texts(runs)
         images = self._encode_images(
             {run: (_pixels(run), run.noise.encoder) for run in runs if self._starts_from_image(run)}
         )
@@ -45,7 +49,8 @@ class Encoder:
         told = {run: self._told(run) | seen.get(run, {}) for run in runs}
 
         def lane(run: Run, text: Sequence[Chunk]) -> Conditioning:
-            return {**self._family.join_chunks([encoded[chunk] for chunk in text]), **told[run]}
+            known = encoded[self._text_uses(run)]
+            return {**self._family.join_chunks([known[chunk] for chunk in text]), **told[run]}
 
         return [
             self._member(
@@ -61,10 +66,31 @@ class Encoder:
         row = run.row
         return dict(self._family.told((row.width, row.height), row.guidance_scale))
 
-    def _encode_chunks(self, chunks: Sequence[Chunk]) -> dict[Chunk, Conditioning]:
-        known = {chunk: self._chunks.get(chunk) for chunk in chunks}
+    def _text_uses(self, run: Run) -> _Uses:
+        """The adapters by which its prompts are read."""
+        return run.adapters.touching(self._family.slots.text_parts)
+
+    def _encode_texts(self, runs: Sequence[Run]) -> dict[_Uses, dict[Chunk, Conditioning]]:
+        """All chunks of both prompts, under the adapters that read them; one set after another."""
+        adapters = {self._text_uses(run): run.adapters for run in runs}
+        texts: dict[_Uses, list[Chunk]] = {uses: [] for uses in adapters}
+        for run in runs:
+            texts[self._text_uses(run)] += run.text.prompt
+            if run.guided_calls:
+                texts[self._text_uses(run)] += run.text.negative
+        return {
+            uses: self._encode_chunks(adapters[uses], uses, chunks)
+            for uses, chunks in texts.items()
+        }
+
+    def _encode_chunks(
+        self, adapters: AdapterSet, uses: _Uses, chunks: Sequence[Chunk]
+    ) -> dict[Chunk, Conditioning]:
+        known = {chunk: self._chunks.get((uses, chunk)) for chunk in chunks}
         missing = [chunk for chunk, conditioning in known.items() if conditioning is None]
         found = {chunk: c for chunk, c in known.items() if c is not None}
+        if missing:
+            self._family.slots.wear_text(adapters)
         for start in range(0, len(missing), self._chunks_at_once):
             together = missing[start : start + self._chunks_at_once]
             lanes = self._family.encode_prompts(together)
@@ -72,8 +98,8 @@ class Encoder:
                 # Cloned, since a view would keep the whole batch of chunks alive.
                 found[chunk] = {name: t[i : i + 1].clone() for name, t in lanes.items()}
         for chunk in known:
-            self._chunks[chunk] = found[chunk]
-            self._chunks.move_to_end(chunk)
+            self._chunks[uses, chunk] = found[chunk]
+            self._chunks.move_to_end((uses, chunk))
         while self._chunks and sum(map(_bytes, self._chunks.values())) > _TEXT_MIB * 2**20:
             self._chunks.popitem(last=False)
         return found

@@ -12,6 +12,9 @@ from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
 
+from deployments.diffusion.adapters.shelf import AdapterShelf
+from deployments.diffusion.adapters.switch import Switch
+from deployments.diffusion.adapters.weights import AdapterSet
 from deployments.diffusion.batch import Batch, Layout, Member
 from deployments.diffusion.capacity import Capacity, CapacityCurve
 from deployments.diffusion.codec_pool import CodecPool
@@ -21,13 +24,13 @@ from deployments.diffusion.encoder import Encoder
 from deployments.diffusion.families.family import Family, Size
 from deployments.diffusion.faults import failure
 from deployments.diffusion.finish import Finisher
-from deployments.diffusion.isolation import Outcome, isolate
+from deployments.diffusion.isolation import Fault, Outcome, isolate
 from deployments.diffusion.newcomers import Newcomers
 from deployments.diffusion.order import decodes_due
 from deployments.diffusion.progress import Reporter
 from deployments.diffusion.queue import StepQueue
 from deployments.diffusion.reception import Reception
-from deployments.diffusion.run import Run, Ticket, Watcher, answer
+from deployments.diffusion.run import BatchKey, Run, Ticket, Watcher, answer
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.stats import EngineStats
 from deployments.errors import EngineFailed
@@ -67,11 +70,14 @@ class Engine:
             self._capacity,
             max_queue_s=settings.max_queue_s,
             ageing_calls_per_s=settings.ageing_calls_per_s,
+            switch_calls=self._switch_calls,
         )
+        self._switch = Switch(family.slots, clock)
+        shelf = AdapterShelf(family, settings.adapters, max_loaded=settings.max_adapters_loaded)
         # A compiled step knows the length of text it was warmed with: one chunk.
         max_chunks = family.max_chunks if settings.compile_mode is None else 1
         self._reception = Reception(
-            Desk(family, unit, max_chunks=max_chunks),
+            Desk(family, unit, max_chunks=max_chunks, shelf=shelf),
             self._queue,
             self._changed,
             self._running_lane_calls,
@@ -98,8 +104,8 @@ class Engine:
     ) -> Future[ImageResult]:
         """The picture to come. Cancelling the future frees the row's lanes at the next step.
 
-        `deadline_s` is in seconds from now. The future raises UnsupportedScheduler, Requeue,
-        GenerationFailed or EngineFailed.
+        `deadline_s` is in seconds from now. The future raises UnsupportedScheduler, AdapterFailed,
+        Requeue, GenerationFailed or EngineFailed.
         """
         future: Future[ImageResult] = Future()
         now_s = self._clock()
@@ -114,6 +120,7 @@ class Engine:
                 self._stats,
                 held_back=self._stats.held_back.copy(),
                 requeued=self._reception.requeued,
+                adapter_switches=self._switch.switches,
                 previews=self._reporter.previews,
                 codec_waits=self._codecs.waits,
                 recompiles=graphs_compiled() - self._graphs_when_warm,
@@ -141,7 +148,7 @@ class Engine:
         self._admit()
         self._encode()
         batch = self._next_batch()
-        if batch is not None:
+        if batch is not None and self._put_on_adapters(batch):
             self._advance(batch)
             self._reporter.stepped(batch, self._eta_s)
             self._finisher.members += batch.leave(lambda run: run.calls_left == 0 and not run.gone)
@@ -235,6 +242,24 @@ class Engine:
         }
         key = self._queue.next_key(running, self._clock())
         return None if key is None else self._batches[key]
+
+    def _put_on_adapters(self, batch: Batch) -> bool:
+        """What the batch's key asks for acts from now on; False if it cannot, and its rows fail."""
+        adapters = batch.members[0].run.adapters
+        outcome = isolate([adapters], self._switch_to)
+        for fault in outcome.faults:
+            runs = [member.run for member in batch.members]
+            self._fail(Outcome([Fault(run, fault.error, fault.trace) for run in runs]))
+        return not outcome.faults
+
+    def _switch_to(self, adapters: Sequence[AdapterSet]) -> None:
+        self._switch.to(adapters[0])
+
+    def _switch_calls(self, key: Hashable) -> float:
+        """What changing to the key's adapters would cost now, in model calls of a full batch."""
+        assert isinstance(key, BatchKey)
+        cost_s = self._switch.cost_s(key.adapters)
+        return cost_s / self._capacity.step_s(key, self._capacity.limit(key)) if cost_s else 0.0
 
     def _advance(self, batch: Batch) -> None:
         rows, lanes, load = len(batch.members), batch.lanes, batch.load

@@ -45,7 +45,7 @@ class Finisher:
 
     def decode(self, due: Sequence[Run], at_most: int) -> tuple[int, Outcome[Run]]:
         """Decodes so many of these, of the first one's size; gives how many, and who failed."""
-        same = [run for run in due if run.key == due[0].key][: min(at_most, self._at_once)]
+        same = [run for run in due if _size(run) == _size(due[0])][: min(at_most, self._at_once)]
         members = {member.run: member for member in self.members}
         chunk = [members[run] for run in same]
         outcome = isolate(chunk, self._decode).told_of(lambda member: member.run)
@@ -101,3 +101,7 @@ class Finisher:
             row.id, run.call, row.scheduler, result.run_s, result.queue_wait_s, len(content),
         )  # fmt: skip
         return result
+
+
+def _size(run: Run) -> tuple[int, int]:
+    return run.row.width, run.row.height

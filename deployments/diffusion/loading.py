@@ -11,6 +11,7 @@ from pathlib import Path
 import diffusers
 import torch
 
+from deployments.diffusion.adapters.room import prepare_adapters
 from deployments.diffusion.batch import Layout
 from deployments.diffusion.capacity import CapacityCurve, CurveKey, CurveStore
 from deployments.diffusion.compiled import compiled_step
@@ -25,7 +26,7 @@ from deployments.diffusion.switches.combinations import SWITCHES
 from deployments.diffusion.switches.requirements import check_requirements
 from deployments.diffusion.switches.switchboard import switch_on
 from deployments.diffusion.warmup import warm_up
-from deployments.requests import ModelCard
+from deployments.requests import AdapterUse, ModelCard
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ def start_engine(family: Family, settings: DiffusionSettings) -> tuple[Engine, M
     """Compiles and warms a loaded model."""
     begun_s = time.monotonic()
     card = _card(family, settings)
+    prepare_adapters(family, settings)
     layout = Layout(
         family.denoise,
         family.device,
@@ -73,7 +75,7 @@ def _curve(
         buckets=settings.lane_buckets,
     )
     store = CurveStore(Path(settings.cache_folder).expanduser() / "curves")
-    key = _curve_key(settings, sizes[0], family.device)
+    key = _curve_key(family, settings, sizes[0])
     curve = measured.fastest(store.load(key))
     store.save(key, curve)
     knee = curve.knee(settings.knee_margin)
@@ -84,7 +86,8 @@ def _curve(
     return curve
 
 
-def _curve_key(settings: DiffusionSettings, size: Size, device: torch.device) -> CurveKey:
+def _curve_key(family: Family, settings: DiffusionSettings, size: Size) -> CurveKey:
+    device = family.device
     cores = f"{platform.machine()}, {os.cpu_count()} cores"
     switches = " ".join(f"{name}={getattr(settings, name)}" for name in SWITCHES)
     return CurveKey(
@@ -94,7 +97,7 @@ def _curve_key(settings: DiffusionSettings, size: Size, device: torch.device) ->
         dtype=settings.dtype,
         size=size,
         mode=f"{settings.compile_mode} {settings.compile_scope} to {settings.padded_to} "
-        f"threads {settings.threads} {switches}",
+        f"threads {settings.threads} adapters {family.slots.room} {switches}",
         torch=str(torch.__version__),
         diffusers=diffusers.__version__,
         lane_buckets=settings.lane_buckets,
@@ -176,6 +179,8 @@ def _card(family: Family, settings: DiffusionSettings) -> ModelCard:
         max_guidance=50.0,
         default_strength=settings.default_strength,
         max_images=settings.max_images,
+        adapters=tuple(AdapterUse(each.name, each.default_scale) for each in settings.adapters),
+        max_adapters=settings.max_adapters if settings.adapters else 0,
     )
 
 

@@ -7,10 +7,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
+from deployments.diffusion.adapters.weights import NO_ADAPTERS, AdapterSet
 from deployments.diffusion.noise import RowNoise
 from deployments.diffusion.prompts import RowText
 from deployments.diffusion.sampling import StepTable
-from deployments.requests import ImageResult, PreparedImage, Priority, Progress, Row
+from deployments.requests import (
+    AdapterUse,
+    ImageResult,
+    PreparedImage,
+    Priority,
+    Progress,
+    Row,
+)
 
 
 class BatchKey(NamedTuple):
@@ -19,6 +27,8 @@ class BatchKey(NamedTuple):
     latent_height: int
     latent_width: int
     text_chunks: int
+    adapters: tuple[AdapterUse, ...] = ()
+    """Those that change the denoiser; one that changes text encoders alone asks nothing of it."""
 
 
 def answer(future: Future[ImageResult], outcome: ImageResult | Exception) -> None:
@@ -77,6 +87,7 @@ class Run:
     ticket: Ticket
     guidance_scale: float
     """The row's own, or 1 where the model has no lane without the prompt."""
+    adapters: AdapterSet = NO_ADAPTERS
     noise: RowNoise = field(init=False)
     """Drawn once the queue has room."""
     started_s: float = 0.0

@@ -8,6 +8,7 @@ import msgspec
 
 from deployments.diffusion.order import AGEING_CALLS_PER_S
 from deployments.diffusion.switches.combinations import check_combinations
+from deployments.requests import MAX_ADAPTER_SCALE
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16", "float16"]
@@ -15,6 +16,30 @@ CompileMode = Literal["off", "default", "reduce-overhead", "max-autotune"]
 Attention = Literal["sdpa", "sliced", "plain", "xformers", "flash", "sage"]
 Offload = Literal["none", "model", "sequential", "group"]
 Quantization = Literal["none", "int8", "int8-dynamic", "fp8", "fp8-dynamic"]
+
+
+class Adapter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A LoRA that requests may ask for."""
+
+    name: str
+    """The name by which they do."""
+    source: str
+    """A .safetensors file in diffusers' or Kohya's format, or a folder with one."""
+    default_scale: float = 1.0
+    """How strongly it acts where a request does not say; 1 is as it was trained."""
+
+    def __post_init__(self) -> None:
+        """Refuses what cannot work, with the field, the value and the cure."""
+        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9 ._()+-]{0,127}", self.name):
+            raise ValueError(
+                f"name is {self.name!r}: use 1 to 128 letters, digits, blanks or '._()+-', the "
+                "first a letter, a digit or '_'"
+            )
+        if not abs(self.default_scale) <= MAX_ADAPTER_SCALE:
+            raise ValueError(
+                f"default_scale is {self.default_scale:g}: use a number from "
+                f"{-MAX_ADAPTER_SCALE:g} to {MAX_ADAPTER_SCALE:g}"
+            )
 
 
 class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -37,6 +62,13 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     memory_fraction: float = 1.0
     """The share of the GPU's memory that the process may take. Under Serve it is `num_gpus`, where
     that is below 1."""
+    adapters: tuple[Adapter, ...] = ()
+    """LoRA adapters that requests may ask for; each is read when one first does."""
+    max_adapters: int = 2
+    """How many adapters one request may combine. A compiled step has room for as many, and
+    computes that room also for rows without any."""
+    max_adapters_loaded: int = 8
+    """Adapters kept in main memory, beside those that rows need; the last used stay."""
     device: Device = "auto"
     """`auto` takes CUDA where there is one."""
     dtype: Dtype = "float32"
@@ -143,7 +175,17 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
                 f"default_strength is {self.default_strength:g}: use 0 < strength <= 1"
             )
         check_combinations(self)
-        for name in ("max_images", "codec_threads", "deep_cache"):
+        names = [adapter.name.casefold() for adapter in self.adapters]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"adapters has two of name {twice!r}: give each its own")
+        for name in (
+            "max_images",
+            "codec_threads",
+            "max_adapters",
+            "max_adapters_loaded",
+            "deep_cache",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
         if self.threads < 0:

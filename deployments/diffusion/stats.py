@@ -23,6 +23,8 @@ class EngineStats:
     """How often a running row went back to the queue: for a more urgent one, or for memory."""
     splits: int = 0
     """How often work on several rows was repeated in halves: for memory, or to find a bad row."""
+    adapter_switches: int = 0
+    """How often the denoiser's adapters were changed between two steps."""
     previews: int = 0
     codec_waits: int = 0
     """How often the engine's thread waited for a codec thread; raise `codec_threads` if ever."""

@@ -8,6 +8,7 @@ from functools import partial
 
 import torch
 
+from deployments.diffusion.adapters.shelf import AdapterShelf
 from deployments.diffusion.batch import Batch, Layout, Member
 from deployments.diffusion.capacity import CapacityCurve
 from deployments.diffusion.desk import Desk
@@ -75,7 +76,8 @@ def _measured(
 
 def members_of(family: Family, scheduler: str, size: Size, lanes: int) -> list[Member]:
     """Real rows that take so many lanes: what requests will run, through the code they will run."""
-    desk, encoder = Desk(family, size, max_chunks=1), Encoder(family)
+    desk = Desk(family, size, max_chunks=1, shelf=AdapterShelf(family))
+    encoder = Encoder(family)
     width, height = size
     runs = []
     for number in range((lanes + 1) // 2 if family.has_second_lane else lanes):

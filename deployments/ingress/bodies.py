@@ -94,9 +94,13 @@ def decode_nested(
 
 
 def decode_texts(texts: Mapping[str, str], struct: type[StructT]) -> StructT:
-    """Form fields, all of them text, as a struct: `n=2` is a number here."""
+    """Form fields, all of them text, as a struct: `n=2` is a number here, and what the struct
+    keeps as JSON is JSON."""
+    raw = [each.name for each in msgspec.structs.fields(struct) if each.type is msgspec.Raw]
+    kept = {name: msgspec.Raw(texts[name].encode()) for name in raw if name in texts}
     try:
-        return msgspec.convert(texts, struct, strict=False)
+        plain = {name: text for name, text in texts.items() if name not in kept}
+        return msgspec.structs.replace(msgspec.convert(plain, struct, strict=False), **kept)
     except msgspec.ValidationError as error:
         raise explained(error, struct, texts) from None
 
@@ -129,12 +133,6 @@ def unknown_parameter(
     name: str, struct: type[msgspec.Struct], *, files: tuple[str, ...] = ()
 ) -> InvalidRequest:
     """The error for a field that neither the struct nor `files` has, with what was meant."""
-    if name.lower() in _ADAPTERS:
-        return InvalidRequest(
-            f"{name}: adapters are not offered by the models here; leave it out",
-            param=name,
-            code="unknown_parameter",
-        )
     known = files + struct.__struct_fields__
     meant = _OTHER_NAMES.get(name.lower())
     hint = f" (did you mean {meant!r}?)" if meant in known else did_you_mean(name, known)
@@ -161,10 +159,11 @@ _WORDS = {
     "object": "an object",
     "null": "null",
 }
-_ADAPTERS = ("lora", "loras", "image_loras")
 _OTHER_NAMES = {
     "cfg": "guidance_scale",
     "cfg_rescale": "guidance_rescale",
+    "image_loras": "loras",
+    "lora": "loras",
     "num_images": "n",
     "sampler": "scheduler",
 }

@@ -10,7 +10,7 @@ from starlette.routing import Route
 from deployments.ingress.answers import json_answer
 from deployments.ingress.resolve import MAX_PROMPT_CHARS
 from deployments.ingress.service import Service
-from deployments.requests import MAX_SEED, ModelCard, OutputFormat
+from deployments.requests import MAX_ADAPTER_SCALE, MAX_SEED, ModelCard, OutputFormat
 
 
 class SizeLimits(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +36,13 @@ class Defaults(msgspec.Struct, frozen=True, kw_only=True):
     scheduler: str
 
 
+class LoraEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """An adapter that requests may name."""
+
+    name: str
+    default_scale: float
+
+
 class ModelLimits(msgspec.Struct, frozen=True, kw_only=True):
     """The most that a request may ask for."""
 
@@ -44,6 +51,10 @@ class ModelLimits(msgspec.Struct, frozen=True, kw_only=True):
     guidance_scale: float
     seed: int
     prompt_chars: int
+    loras: int
+    """How many one request may combine."""
+    lora_scale: float
+    """Of either sign."""
 
 
 class ModelCapabilities(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +66,7 @@ class ModelCapabilities(msgspec.Struct, frozen=True, kw_only=True):
     """Whether it is taken when a request names none."""
     sizes: SizeLimits
     schedulers: tuple[str, ...]
+    loras: tuple[LoraEntry, ...]
     defaults: Defaults
     limits: ModelLimits
 
@@ -132,6 +144,7 @@ def _model(card: ModelCard, *, default: bool) -> ModelCapabilities:
             only=card.sizes,
         ),
         schedulers=card.schedulers,
+        loras=tuple(LoraEntry(name=use.name, default_scale=use.scale) for use in card.adapters),
         defaults=Defaults(
             width=card.default_width,
             height=card.default_height,
@@ -146,5 +159,7 @@ def _model(card: ModelCard, *, default: bool) -> ModelCapabilities:
             guidance_scale=card.max_guidance,
             seed=MAX_SEED,
             prompt_chars=MAX_PROMPT_CHARS,
+            loras=card.max_adapters,
+            lora_scale=MAX_ADAPTER_SCALE,
         ),
     )

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from deployments.errors import (
+    AdapterFailed,
     EngineFailed,
     FileExpired,
     FileForbidden,
@@ -57,6 +58,7 @@ _TABLE: tuple[tuple[type[StepwiseError], _Verdict], ...] = (
     (InvalidRequest, _Verdict(400, "invalid_request_error", None)),
     (TooManyRows, _Verdict(429, "rate_limit_error", "rate_limit_exceeded")),
     (ModelNotReady, _Verdict(503, "server_error", "server_is_overloaded")),
+    (AdapterFailed, _Verdict(500, "server_error", "adapter_failed")),
     (Requeue, _Verdict(429, "rate_limit_error", "rate_limit_exceeded")),
     (GenerationFailed, _Verdict(500, "server_error", "generation_failed")),
     (EngineFailed, _Verdict(503, "server_error", "engine_failed")),
@@ -132,8 +134,8 @@ def failure_headers(error: Exception) -> dict[str, str]:
     if isinstance(error, SlowBody):
         # What is left of the body would be read, and thrown away, for as long as it takes.
         return {"connection": "close"}
-    if isinstance(error, GenerationFailed):
-        # A row is a pure function of its inputs: sent again, it would fail again.
+    if isinstance(error, GenerationFailed | AdapterFailed):
+        # A row is a pure function of its inputs: sent again, it would fail again. A file too.
         return {"x-should-retry": "false"}
     return {}
 

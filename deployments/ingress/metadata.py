@@ -33,12 +33,17 @@ def described(settled: GenerationRequest, results: Sequence[ImageResult]) -> lis
 
 def infotext(row: Row) -> str:
     """The text about one picture; its last line alone holds settings."""
-    lines = [row.prompt]
+    lines = [tagged_prompt(row)]
     if row.negative_prompt:
         lines.append(f"Negative prompt: {row.negative_prompt}")
     settings = _settings(row).items()
     lines.append(", ".join(f"{name}: {_quoted(value)}" for name, value in settings))
     return "\n".join(lines)
+
+
+def tagged_prompt(row: Row) -> str:
+    """The prompt as the web UI has it, where adapters are named in it."""
+    return row.prompt + "".join(f" <lora:{use.name}:{use.scale}>" for use in row.adapters)
 
 
 def parsed(text: str) -> dict[str, str]:

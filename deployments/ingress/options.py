@@ -9,9 +9,16 @@ from typing import TypeVar
 import msgspec
 
 from deployments.errors import InvalidRequest
+from deployments.ingress.bodies import decode_json
 from deployments.ingress.hints import shown
 from deployments.ingress.sizes import wanted_size
-from deployments.requests import GenerationParams, OutputFormat, Priority, ResizeMode
+from deployments.requests import (
+    AdapterWish,
+    GenerationParams,
+    OutputFormat,
+    Priority,
+    ResizeMode,
+)
 
 StructT = TypeVar("StructT", bound=msgspec.Struct)
 
@@ -25,6 +32,27 @@ ALIASES = {
     "mask_image": "mask",
 }
 """Names that clients of other services send, and what they are called here."""
+
+
+MAX_LORAS_BYTES = 10_000
+
+
+class Lora(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An adapter of the model, and how strongly it acts."""
+
+    name: str
+    scale: float | None = None
+
+
+Loras = tuple[Lora, ...] | None
+"""What `loras` is decoded as."""
+
+
+class _Loras(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    loras: Loras = None
+
+
+_loras_decoder = msgspec.json.Decoder(_Loras)
 
 
 class DiffusionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -46,6 +74,8 @@ class DiffusionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     prompt_weighting: bool | None = None
     """Whether brackets in both prompts weigh words, as AUTOMATIC1111 has it: `(red:1.2)`."""
     priority: Priority | None = None
+    loras: msgspec.Raw = msgspec.Raw(b"null")
+    """`Loras`, as JSON also in a form. Decoded apart: of 60 MB it would become gigabytes."""
     # Aliases; `canonical` moves their values to where they belong.
     steps: int | None = None
     step: int | None = None
@@ -93,6 +123,7 @@ def canonical(fields: StructT) -> StructT:
 def applied(options: DiffusionOptions, params: GenerationParams) -> GenerationParams:
     """The params with what the options, by our names, say; what they leave out stays."""
     given = {name: getattr(options, name) for name in _CANONICAL}
+    given["adapters"] = _adapters(options.loras) or None
     return replace(params, **{name: value for name, value in given.items() if value is not None})
 
 
@@ -113,4 +144,15 @@ def picture_params(options: PictureOptions, params: GenerationParams) -> Generat
     )
 
 
-_CANONICAL = [name for name in DiffusionOptions.__struct_fields__ if name not in ALIASES]
+def _adapters(loras: msgspec.Raw) -> tuple[AdapterWish, ...]:
+    if memoryview(loras).nbytes > MAX_LORAS_BYTES:
+        raise InvalidRequest(
+            f"loras is longer than {MAX_LORAS_BYTES} bytes; send fewer of them", param="loras"
+        )
+    sent = decode_json(b'{"loras":%b}' % bytes(loras), _loras_decoder, what="loras").loras
+    return tuple(AdapterWish(lora.name, lora.scale) for lora in sent or ())
+
+
+_CANONICAL = [
+    name for name in DiffusionOptions.__struct_fields__ if name not in (*ALIASES, "loras")
+]

@@ -2,7 +2,7 @@
 
 Takes what a client asked for and what the model's card allows; gives rows on which nothing is
 left open. Knows no wire format: errors name the fields as `GenerationParams` does, except that
-width and height are one field, `size`, as in the API.
+width and height are one field, `size`, and adapters are `loras`, as in the API.
 """
 
 import math
@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from deployments.errors import InvalidRequest
 from deployments.imaging.codecs import read_header
+from deployments.ingress.adapters import settled_adapters
 from deployments.ingress.hints import listed, shown
 from deployments.ingress.schedulers import scheduler_named
 from deployments.requests import (
@@ -77,6 +78,7 @@ def _first_row(params: GenerationParams, card: ModelCard, *, max_megapixels: flo
             "output_compression", params.output_compression, 0, MAX_COMPRESSION
         ),
         priority=params.priority,
+        adapters=settled_adapters(params.adapters, card),
     )
 
 

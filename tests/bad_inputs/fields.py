@@ -123,7 +123,18 @@ FIELDS = [
     generation("two names", "cfg_scale", VALUE, "same", cfg_scale=7, guidance_scale=8),
     generation("two aliases", "step", VALUE, "same", steps=7, step=8),
     generation("an alias of a wrong type", "steps", TYPE, "an integer", steps="7"),
-    generation("an adapter", "loras", UNKNOWN, "adapters are not offered", loras=[{"path": "x"}]),
+    generation("an adapter's other name", "lora", UNKNOWN, "did you mean 'loras'?", lora="x"),
+    generation("an adapter of no name", "loras", MISSING, "loras[0]: name", loras=[{"scale": 1}]),
+    generation("an adapter by its path", "loras", UNKNOWN, "'path'", loras=[{"path": "x"}]),
+    generation("adapters as number", "loras", TYPE, "an array", loras=1),
+    generation("an adapter alone", "loras", TYPE, "an array", loras={"name": "x"}),
+    generation(
+        "a scale as text", "loras", TYPE, "loras[0].scale", loras=[{"name": "x", "scale": "1"}]
+    ),
+    generation("an unknown adapter", "loras", VALUE, "'x' is not offered", loras=[{"name": "x"}]),
+    generation(
+        "adapters without end", "loras", VALUE, "10000 bytes", loras=[{"name": "x" * 10_000}]
+    ),
     generation("width alone", "size", VALUE, "both sides", width=512),
     generation("width and another size", "width", VALUE, "agree", width=512, size="64x64"),
     generation("field of no name", "", UNKNOWN, "''", **{"": 1}),

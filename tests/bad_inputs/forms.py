@@ -76,7 +76,11 @@ FORMS = [
     ),
     edit("unknown field", "nonsense", UNKNOWN, "'nonsense'", *BASE, part("nonsense", "1")),
     edit("steps by two names", "step", VALUE, "same", *BASE, part("steps", "9"), part("step", "8")),
-    edit("an adapter", "lora", UNKNOWN, "adapters are not offered", *BASE, part("lora", "x")),
+    edit("an adapter", "lora", UNKNOWN, "did you mean 'loras'?", *BASE, part("lora", "x")),
+    edit(
+        "an unknown adapter", "loras", VALUE, "not offered", *BASE, part("loras", '[{"name":"x"}]')
+    ),
+    edit("adapters as words", None, "invalid_json", "loras is not", *BASE, part("loras", "ink")),
     edit(
         "unknown file",
         "photo",

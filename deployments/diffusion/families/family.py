@@ -5,10 +5,12 @@ no sampler. A family is a loaded diffusers pipeline, of which only the parts are
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import torch
 
+from deployments.diffusion.adapters.slots import Slots
 from deployments.diffusion.chunks import Chunk, Tokens
 from deployments.diffusion.families.autoencoder import Autoencoder
 from deployments.diffusion.families.latent_rgb import Known, LatentRgb
@@ -58,6 +60,8 @@ class Family(ABC):
     has_second_lane: bool = True
     """Whether guidance takes a lane without the prompt. Distilled models are told the scale, or
     know none; they read no negative prompt."""
+    adapter_reading: Mapping[str, Any] = MappingProxyType({})
+    """What diffusers wants to know besides to read an adapter's file."""
     sees_image: bool = False
     """Whether the denoiser sees mask and masked image as more channels (inpainting models)."""
 
@@ -82,6 +86,8 @@ class Family(ABC):
         self.pipeline, self.device, self._dtype = pipeline, device, dtype
         # Convolutions over 16 lanes take 93 ms and not 112 in this layout (embedded model, CPU).
         self._memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.slots = Slots(pipeline.components, self.denoiser, device)
+        """Where adapters act."""
         self.latent_factor: int = pipeline.vae_scale_factor
         """Pixels per latent cell along each side."""
         tiling = Tiling(self.native_side // self.latent_factor) if tiled else None
@@ -163,6 +169,13 @@ class Family(ABC):
         if self._preview_decoder is not None:
             return self._preview_decoder.decode(latents)
         return self._latent_rgb.pixels(latents)
+
+    def adapter_state(self, path: Path) -> tuple[Mapping[str, Any], ...]:
+        """An adapter's file in diffusers' names: tensors, in most families alphas, metadata."""
+        state: tuple[Mapping[str, Any], ...] = self.pipeline.lora_state_dict(
+            str(path), return_lora_metadata=True, use_safetensors=True, **self.adapter_reading
+        )
+        return state
 
     def compile_blocks(self, mode: str) -> None:
         """Compiles the blocks that the denoiser repeats, once for all; shapes are static."""

@@ -53,6 +53,7 @@ class Flux(TransformerFamily):
         self._image_ids = lru_cache(16)(self._made_image_ids)
         self.default_guidance = 3.5 if self._is_told_guidance else 0.0
         self.default_steps = 28 if self._is_told_guidance else 4
+        self.adapter_reading = {"return_alphas": True}
 
     @property
     def native_side(self) -> int:

@@ -53,6 +53,8 @@ class StableDiffusionXL(UNetFamily):
             )
         self._chunker = TwinChunker(pipeline.tokenizer, pipeline.tokenizer_2)
         self.max_chunks = MAX_CHUNKS if self._chunker.length == CLIP_TOKENS else 1
+        # Its trainers count the UNet's blocks otherwise than diffusers.
+        self.adapter_reading = {"unet_config": self.denoiser.config}
         self._zeroes_no_text: bool = pipeline.config.force_zeros_for_empty_prompt
 
     def tokenize(

@@ -65,10 +65,31 @@ def _refusals(settings: DiffusionSettings) -> Iterator[str]:
             "cannot be moved layer by layer that way; set offload: group"
         )
     yield from _cache_refusals(settings)
+    if settings.adapters:
+        yield from _adapter_refusals(settings)
     if settings.tiny_vae_for == "everything" and not settings.tiny_vae:
         yield (
             "tiny_vae_for is 'everything' and tiny_vae is empty; "
             "set tiny_vae to a folder of an AutoencoderTiny"
+        )
+
+
+def _adapter_refusals(settings: DiffusionSettings) -> Iterator[str]:
+    """An adapter acts in the layers that it was trained in, beside their own weights."""
+    if settings.fused_qkv:
+        yield (
+            "fused_qkv is on and there are adapters, which act in the layers that fusing replaces; "
+            "set fused_qkv: false, or leave adapters out"
+        )
+    if settings.quantization != "none":
+        yield (
+            f"quantization is {settings.quantization!r} and there are adapters, which need layers "
+            f"of {settings.dtype}; set quantization: none, or leave adapters out"
+        )
+    if settings.offload in ("sequential", "group"):
+        yield (
+            f"offload is {settings.offload!r} and there are adapters, which need layers that stay "
+            "in one place; set offload: model, or leave adapters out"
         )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import msgspec
 
 from deployments.ingress.automatic1111.wire import ImageFields, TextFields, ignored
-from deployments.ingress.metadata import infotext, sampler_and_spacing
+from deployments.ingress.metadata import infotext, sampler_and_spacing, tagged_prompt
 from deployments.requests import GenerationRequest, ImageResult
 
 TIMESTAMP = "%Y%m%d%H%M%S"
@@ -93,8 +93,8 @@ def _info(
     rows = [row for row in settled.rows if row.id in made]
     sampler, spacing = sampler_and_spacing(first.scheduler)
     return Info(
-        prompt=first.prompt,
-        all_prompts=[row.prompt for row in rows],
+        prompt=tagged_prompt(first),
+        all_prompts=[tagged_prompt(row) for row in rows],
         negative_prompt=first.negative_prompt,
         all_negative_prompts=[row.negative_prompt for row in rows],
         seed=first.seed,

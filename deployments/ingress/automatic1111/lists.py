@@ -13,7 +13,6 @@ EMPTY_LISTS = (
     "upscalers",
     "latent-upscale-modes",
     "sd-vae",
-    "loras",
     "hypernetworks",
     "face-restorers",
     "realesrgan-models",
@@ -40,6 +39,15 @@ class Scheduler(msgspec.Struct, frozen=True, kw_only=True):
     aliases: list[str] = []
     default_rho: float = -1.0
     need_inner_model: bool = False
+
+
+class Lora(msgspec.Struct, frozen=True, kw_only=True):
+    """One entry of GET loras."""
+
+    name: str
+    alias: str
+    path: str
+    metadata: dict[str, str] = {}
 
 
 class Model(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +83,11 @@ def schedulers(card: ModelCard) -> list[Scheduler]:
             if spacing in offered
         ),
     ]
+
+
+def loras(card: ModelCard) -> list[Lora]:
+    """What a prompt may name in `<lora:NAME:SCALE>`."""
+    return [Lora(name=use.name, alias=use.name, path=use.name) for use in card.adapters]
 
 
 def models(cards: Iterable[ModelCard]) -> list[Model]:

@@ -35,7 +35,9 @@ def routes(service: Service) -> list[Route]:
         "skip": api.skip,
         "png-info": api.png_info,
         "options": api.set_options,
-        "refresh-checkpoints": _constant(None),  # models come and go by the service's config
+        # Models and loras come and go by the service's config.
+        "refresh-checkpoints": _constant(None),
+        "refresh-loras": _constant(None),
     }
     gets: dict[str, Endpoint] = {
         "progress": api.progress,
@@ -43,6 +45,7 @@ def routes(service: Service) -> list[Route]:
         "sd-models": api.sd_models,
         "samplers": api.samplers,
         "schedulers": api.schedulers,
+        "loras": api.loras,
         "scripts": _constant(lists.NO_SCRIPTS),
         "embeddings": _constant(lists.NO_EMBEDDINGS),
         **dict.fromkeys(lists.EMPTY_LISTS, _constant([])),
@@ -122,6 +125,10 @@ class _Automatic1111:
     async def schedulers(self, request: Request) -> Response:
         """GET schedulers"""
         return json_answer(msgspec.json.encode(lists.schedulers(self._service.card(None))))
+
+    async def loras(self, request: Request) -> Response:
+        """GET loras"""
+        return json_answer(msgspec.json.encode(lists.loras(self._service.card(None))))
 
     async def _run(
         self, request: Request, fields: wire.TextFields, params: GenerationParams, card: ModelCard

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 
 from deployments.errors import InvalidRequest
+from deployments.ingress.automatic1111.loras import read_loras
 from deployments.ingress.bodies import decode_json
 from deployments.ingress.hints import MAX_SHOWN, listed, shown
 from deployments.ingress.inline import inline_file
@@ -155,8 +156,10 @@ def model_of(fields: TextFields) -> str | None:
 def to_params(fields: TextFields, card: ModelCard) -> GenerationParams:
     """The body of txt2img in the service's own terms."""
     width, height = _size(fields, card)
+    prompt, adapters = read_loras(fields.prompt or "")
     return GenerationParams(
-        prompt=fields.prompt or "",
+        prompt=prompt,
+        adapters=adapters,
         negative_prompt=fields.negative_prompt or "",
         prompt_weighting=True,
         prompt_optional=True,

@@ -5,7 +5,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from deployments.ingress.automatic1111.info import Answer as Images
-from deployments.ingress.automatic1111.lists import EMPTY_LISTS, Model, Sampler, Scheduler
+from deployments.ingress.automatic1111.lists import EMPTY_LISTS, Lora, Model, Sampler, Scheduler
 from deployments.ingress.automatic1111.options import Options, SetOptions
 from deployments.ingress.automatic1111.png_info import PngInfo, PngInfoFields
 from deployments.ingress.automatic1111.progress import Progress
@@ -122,9 +122,16 @@ OPERATIONS = (
         refusals=(404, *_READS, 503),
     ),
     _post("refresh-checkpoints", "Does nothing: models come and go by config.", None, refusals=()),
+    _post("refresh-loras", "Does nothing: loras come and go by config.", None, refusals=()),
     _get("sd-models", "The models.", list[Model]),
     _get("samplers", "The samplers of the default model.", list[Sampler], refusals=(503,)),
     _get("schedulers", "How noise levels can be spaced.", list[Scheduler], refusals=(503,)),
+    _get(
+        "loras",
+        "The adapters of the default model, to be named in prompts as `<lora:NAME:SCALE>`.",
+        list[Lora],
+        refusals=(503,),
+    ),
     _get("scripts", "None.", dict[str, _NOTHING]),
     _get("embeddings", "None.", dict[str, dict[str, Any]]),
     *(_get(name, "None.", _NOTHING) for name in EMPTY_LISTS),

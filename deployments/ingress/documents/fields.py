@@ -13,10 +13,10 @@ from deployments.ingress.huggingface import Parameters, TaskBody
 from deployments.ingress.jobs.wire import JobFields
 from deployments.ingress.openai.edits import MAX_IMAGE_CHARS, ImageReference, JsonEditFields
 from deployments.ingress.openai.fields import MAX_PARTIAL_IMAGES, SharedFields
-from deployments.ingress.options import DiffusionOptions
+from deployments.ingress.options import DiffusionOptions, Lora
 from deployments.ingress.resolve import MAX_COMPRESSION, MAX_MASK_BLUR, MAX_PROMPT_CHARS
 from deployments.ingress.superlabs import Message, Options
-from deployments.requests import MAX_SEED
+from deployments.requests import MAX_ADAPTER_SCALE, MAX_SEED
 
 Json = dict[str, Any]
 
@@ -64,6 +64,7 @@ _DIFFUSION: dict[str, Json] = {
     ),
     "prompt_weighting": _said("Whether brackets weigh words: `(red:1.2)`, `[grey]`."),
     "priority": _said("Who goes first where requests wait."),
+    "loras": _said("Adapters of the model that act together; `/v1/capabilities` has their names."),
     "steps": _said("Another name of num_inference_steps.", minimum=1),
     "step": _said("Another name of num_inference_steps.", minimum=1),
     "cfg_scale": _said("Another name of guidance_scale.", minimum=0),
@@ -100,7 +101,11 @@ _IMAGES: dict[str, Json] = {
 }
 
 _AUTOMATIC1111: dict[str, Json] = {
-    "prompt": _said("What the picture shows. Brackets weigh words: `(red:1.2)`.", **_PROMPT),
+    "prompt": _said(
+        "What the picture shows. Brackets weigh words, `(red:1.2)`, and `<lora:NAME:SCALE>` puts "
+        "an adapter on.",
+        **_PROMPT,
+    ),
     "negative_prompt": _said("What it should not show.", **_PROMPT),
     "seed": _said("-1 for a random one; picture i has seed + i.", minimum=-1, maximum=MAX_SEED),
     "steps": _said("Steps of the sampler. Default: 50.", minimum=1),
@@ -123,6 +128,14 @@ _AUTOMATIC1111: dict[str, Json] = {
 
 _KNOWN: dict[type[msgspec.Struct], dict[str, Json]] = {
     DiffusionOptions: _DIFFUSION,
+    Lora: {
+        "name": _said("From `/v1/capabilities`."),
+        "scale": _said(
+            "How strongly it acts; 1 is as it was trained. Default: the adapter's.",
+            minimum=-MAX_ADAPTER_SCALE,
+            maximum=MAX_ADAPTER_SCALE,
+        ),
+    },
     SharedFields: _IMAGES,
     JobFields: {
         **_IMAGES,

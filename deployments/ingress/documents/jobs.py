@@ -1,8 +1,16 @@
 """Jobs, as the documents tell of them."""
 
 from deployments.ingress.documents.examples import PIXEL, PROMPT, SEED
-from deployments.ingress.documents.operation import EVENTS, Answer, Body, Operation, Parameter
+from deployments.ingress.documents.operation import (
+    EVENTS,
+    Answer,
+    Body,
+    Operation,
+    Parameter,
+    opened,
+)
 from deployments.ingress.jobs.wire import JobAnswer, JobFields
+from deployments.ingress.options import Loras
 from deployments.ingress.sse import StreamError
 
 GROUP = "Jobs"
@@ -63,7 +71,10 @@ OPERATIONS = (
             ),
         ),
         bodies=(
-            Body(type=JobFields, example={"prompt": PROMPT, "id": "postcard-7", "seed": SEED}),
+            Body(
+                type=opened(JobFields, loras=Loras),
+                example={"prompt": PROMPT, "id": "postcard-7", "seed": SEED},
+            ),
         ),
         answers=(Answer(says="The job.", status=202, type=JobAnswer, example=_WAITING),),
         refusals=(400, 404, 408, 413, 429, 503),

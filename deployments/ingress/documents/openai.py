@@ -16,12 +16,16 @@ from deployments.ingress.openai.answers import ImagesAnswer, ModelEntry, ModelLi
 from deployments.ingress.openai.edits import ImageReference, JsonEditFields
 from deployments.ingress.openai.events import Completed, PartialImage
 from deployments.ingress.openai.fields import EditFields, GenerationFields, VariationFields
+from deployments.ingress.options import Loras
 from deployments.ingress.sse import StreamError
 
 GROUP = "OpenAI Images"
 REFUSALS = (400, 404, 408, 413, 429, 503)
 
-_JSON_EDIT = opened(JsonEditFields, images=tuple[ImageReference])
+_GENERATION = opened(GenerationFields, loras=Loras)
+_EDIT, _VARIATION = opened(EditFields, loras=Loras), opened(VariationFields, loras=Loras)
+_JSON_EDIT = opened(JsonEditFields, images=tuple[ImageReference], loras=Loras)
+_TEXTS = {"loras": Loras}
 _ENTRY = {"id": "embedded", "created": 1_790_000_000, "object": "model", "owned_by": "stepwise"}
 _IMAGES = Answer(
     says="The pictures, as base64 or by their addresses.",
@@ -71,7 +75,7 @@ OPERATIONS = (
         says="Pictures of a prompt.",
         bodies=(
             Body(
-                type=GenerationFields,
+                type=_GENERATION,
                 example={"prompt": PROMPT, "n": 2, "seed": SEED, "num_inference_steps": 20},
             ),
         ),
@@ -86,7 +90,8 @@ OPERATIONS = (
         bodies=(
             Body(
                 media_types=(FORM,),
-                type=EditFields,
+                type=_EDIT,
+                texts=_TEXTS,
                 files=(_IMAGE, _MASK, File(name="mask_image", says="Another name of mask.")),
                 example={"prompt": PROMPT, "strength": 0.7},
             ),
@@ -107,7 +112,13 @@ OPERATIONS = (
         path="/v1/images/variations",
         says="Other pictures like an image.",
         bodies=(
-            Body(media_types=(FORM,), type=VariationFields, files=(_VARIED,), example={"n": 2}),
+            Body(
+                media_types=(FORM,),
+                type=_VARIATION,
+                texts=_TEXTS,
+                files=(_VARIED,),
+                example={"n": 2},
+            ),
         ),
         answers=(_IMAGES, _PICTURE),
         refusals=REFUSALS,

@@ -1,6 +1,7 @@
 """JSON Schemas of what the operations read and answer, from the structs that do it."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import NoneType
 from typing import Any, get_args
 
 import msgspec
@@ -72,8 +73,8 @@ class Schemas:
             properties |= component["properties"]
             required += component.get("required", [])
         for name, type_ in body.texts.items():
-            properties[name] = _json_text(self.of(type_))
-            required.append(name)
+            properties[name] = _json_text(self.of(type_)) | _said_of(properties.get(name, {}))
+            required += [] if NoneType in get_args(type_) else [name]
         for file in body.files:
             properties[file.name] = {**FILE, "description": file.says}
             required += [file.name] if file.required else []
@@ -103,6 +104,10 @@ def _structs_in(type_: Any) -> Iterator[type[msgspec.Struct]]:
         parts = tuple(field.type for field in msgspec.structs.fields(type_))
     for part in parts:
         yield from _structs_in(part)
+
+
+def _said_of(schema: Json) -> Json:
+    return {name: schema[name] for name in ("description",) if name in schema}
 
 
 def _json_text(schema: Json) -> Json:
