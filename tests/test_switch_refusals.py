@@ -10,7 +10,6 @@ from deployments.diffusion.model_files import EMBEDDED
 from deployments.diffusion.settings import Adapter, DiffusionSettings
 from tests.tiny_model import open_model
 
-
 ADAPTERS = (Adapter(name="watercolour", source="watercolour.safetensors"),)
 
 
