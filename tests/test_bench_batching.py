@@ -431,3 +431,11 @@ def test_a_tiny_benchmark_has_every_figure_and_resumes(tiny_folder: Path, tmp_pa
     bench_batching.main(arguments)
     assert work.read_bytes() == lines
     assert json.loads(figures_file.read_text()) == found
+
+    place = arguments.index("--plot")
+    no_load = [*arguments[:place], *arguments[place + 2 :], "--no-extras", "--loads"]
+    bench_batching.main(no_load)
+    assert work.read_bytes() == lines
+    saturated = json.loads(figures_file.read_text())
+    assert (saturated["loads"], saturated["mixed"]) == ({}, {})
+    assert saturated["saturation"]["stepwise_images_per_s"] == saturation["stepwise_images_per_s"]
