@@ -272,6 +272,8 @@ def damaged(studio: Studio, kind: str, path: Path) -> None:
             path.write_bytes(studio.files["ink"].read_bytes()[:-1000])
         case "no safetensors":
             path.write_bytes(b"PK\3\4 and so on")
+        case "empty":
+            save_file({}, path)
         case "half":
             save_file({key: value for key, value in state.items() if key != some}, path)
         case "other sizes":
@@ -291,6 +293,7 @@ DAMAGES = {
     "missing": "its file is missing",
     "cut": "its file cannot be read",
     "no safetensors": "its file cannot be read",
+    "empty": "has no weights",
     "half": "has one of the two weights of",
     "other sizes": "is of another model: .* here has weights of",
     "other layers": "is of another model: this one has no .*to_r",

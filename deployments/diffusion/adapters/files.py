@@ -85,6 +85,8 @@ def _parts(path: Path, family: Family) -> dict[str, dict[str, Delta]]:
             raise _Unusable(f"has {key!r}: it is no plain LoRA, which alone is served here")
     state, *alphas, metadata = family.adapter_state(path)
     parts = family.slots.parts
+    if not state:
+        raise _Unusable("has no weights")
     for key in state:
         if key.partition(".")[0] not in parts:
             raise _Unusable(f"has {key!r}, and the model's parts are {', '.join(parts)}")
