@@ -218,7 +218,7 @@ def test_a_full_batch_runs_from_its_first_step_with_prompts_of_its_own(
 
     monkeypatch.setattr(measuring, "_round", watched)
     with torch.inference_mode():
-        figures = measure(job(tmp_path / "flux", tmp_path))
+        figures = measure(job(tmp_path / "flux", tmp_path, sizes=("64x64",)))
     assert set(figures) == set(COLUMNS[:3])
     assert steps == [[4, 16], [4, 16], [2, 8]]
     prompts = [row.prompt for rows in asked for row in rows]
