@@ -30,6 +30,7 @@ from pathlib import Path
 import diffusers
 import torch
 import transformers
+from about import about_device
 from batching import models, plot
 from batching.bench import Bench
 from batching.plan import (
@@ -157,12 +158,9 @@ def _settings(options: argparse.Namespace, cache: str) -> DiffusionSettings:
 
 def _about(options: argparse.Namespace) -> dict[str, str | int]:
     """What runs must agree on to be compared."""
-    on_cuda = options.device == "cuda"
-    processor = f"CPU {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     return {
         "model": Path(options.model).name,
-        "device": options.device,
-        "device_name": torch.cuda.get_device_name() if on_cuda else processor,
+        **about_device(options.device),
         "cores": os.cpu_count() or 1,
         "threads": options.threads,
         "dtype": options.dtype,

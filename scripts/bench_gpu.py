@@ -2,7 +2,7 @@
 """The public models at their real size, with random weights, on a GPU: one row at a time.
 
   matmul   a product of bf16 matrices: what the device can do
-  engine   the engine at saturation: images/s, p50, share of the time without any model running
+  engine   the engine at saturation: images/s, p50, share of the time without any kernel running
   alone    the engine with one picture at a time
   loop     diffusers' eager pipeline, one picture after the other
   parts    text encoders and autoencoder
@@ -14,8 +14,9 @@ take a new file for new code. What has a bar comes first. Random weights cost wh
 cost, and their pictures show nothing.
 
 It needs torch (2.11 or newer), diffusers, transformers, accelerate, msgspec, numba, numpy, scipy,
-psutil, opencv-python-headless and pillow, but neither Ray nor any model's files. Where the package
-is not installed, PYTHONPATH names the repository.
+psutil, opencv-python-headless and pillow, for the rows in 8 bits (int8, fp8) torchao too, but
+neither Ray nor any model's files. Where the package is not installed, PYTHONPATH names the
+repository.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from pathlib import Path
 import diffusers
 import torch
 import transformers
+from about import about_device
 from batching.workfile import WorkFile
 from gpu.bench import Bench
 from gpu.measure import measured
@@ -88,12 +90,9 @@ def _rig(options: argparse.Namespace, cache: str) -> Rig:
 
 def _about(options: argparse.Namespace) -> dict[str, str | int]:
     """What rows must agree on to be compared."""
-    on_cuda = options.device == "cuda"
-    processor = f"CPU {platform.machine()} {torch.backends.cpu.get_cpu_capability()}"
     return {
-        "device": options.device,
-        "device_name": torch.cuda.get_device_name() if on_cuda else processor,
-        "driver": _driver() if on_cuda else "none",
+        **about_device(options.device),
+        "driver": _driver() if options.device == "cuda" else "none",
         "cuda": torch.version.cuda or "none",
         "torch": str(torch.__version__),
         "diffusers": diffusers.__version__,

@@ -8,13 +8,16 @@ from typing import Any
 
 import pytest
 import torch
+from diffusers import FluxTransformer2DModel
 from safetensors.torch import load_file, save_file
 
 from deployments.diffusion import loading
+from deployments.diffusion.families.flux import Flux
 from deployments.diffusion.families.registry import FAMILIES, family_of_checkpoint
 from deployments.diffusion.memory import GIB, allowed_bytes, check_fits, limit_memory
-from deployments.diffusion.model_files import EMBEDDED, find_model
+from deployments.diffusion.model_files import EMBEDDED, ModelFiles, find_model
 from deployments.diffusion.settings import DiffusionSettings
+from deployments.diffusion.weights import Part
 from tests.driving import drive, driven, make_row, pixels
 from tests.single_file import save_checkpoint
 from tests.tiny_families import MAKERS, save_sd3, save_stable_diffusion, save_xl
@@ -82,7 +85,6 @@ def test_the_checkpoints_own_weights_come_first(
         save_file({k: torch.zeros_like(v) for k, v in load_file(path).items()}, path)
     files = find_model(settings(checkpoint, source_config=str(folder)))
     assert [part.name for part in files.parts if part.files] == []
-    assert list(files.weights()) == [checkpoint.name]
     single = open_model(checkpoint, source_config=str(folder))
     assert (picture(single) == picture(open_model(tiny_folder))).all()
 
@@ -264,6 +266,24 @@ def test_weights_are_counted_by_their_headers() -> None:
     for name, count in counts.items():
         part = getattr(family.pipeline, name)
         assert count == sum(tensor.numel() for tensor in part.state_dict().values())
+
+
+def test_each_part_of_a_checkpoint_is_counted_and_nothing_else(
+    checkpoint: Path, configs: Path, tiny_folder: Path
+) -> None:
+    averaged = {"model_ema.diffusion_modelinput_blocks00weight": torch.zeros(1000)}
+    save_file({**load_file(checkpoint), **averaged}, checkpoint)
+    counts = find_model(settings(checkpoint, source_config=str(configs))).weights()
+    assert counts == find_model(settings(tiny_folder)).weights()
+
+
+def test_a_checkpoint_of_flux_alone_is_counted_whole(tmp_path: Path) -> None:
+    """Its names have no beginning in common."""
+    layers = ("double_blocks.0", "single_blocks.9", "img_in", "txt_in", "time_in.in_layer")
+    layers += ("vector_in.out_layer", "guidance_in.in_layer", "final_layer.linear")
+    path, part = tmp_path / "flux.safetensors", Part("transformer", FluxTransformer2DModel)
+    save_file({f"{layer}.weight": torch.zeros(2, 3) for layer in layers}, path)
+    assert ModelFiles(Flux, tmp_path, path, (part,)).weights() == {"transformer": 6 * len(layers)}
 
 
 def test_too_little_memory_says_what_is_needed_and_what_is_there() -> None:

@@ -1,5 +1,6 @@
 """Parts of a model that are on the device only while they are needed."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ from deployments.diffusion.families.family import Family
 from deployments.diffusion.switches.placement import layers_ahead_of_use, one_part_at_a_time
 from tests.driving import drive, driven, make_row, pixels, wait_until_waiting
 from tests.tiny_families import MAKERS, denoised
-from tests.tiny_model import open_model
+from tests.tiny_model import open_model, save_tiny_model
 
 CPU = torch.device("cpu")
 
@@ -47,6 +48,43 @@ def test_one_part_at_a_time_is_on_the_device(
         *[("unet", off), ("text_encoder", on), ("text_encoder", off), ("unet", on)],
         *[("unet", off), ("vae", on)],
     ]
+
+
+def test_a_part_that_did_not_fit_is_back_on_the_host(
+    tiny_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    family, moves = open_model(tiny_folder), list[tuple[str, str]]()
+    expected = denoised(family)
+    has_room = False
+
+    def moved(name: str, device: torch.device) -> None:
+        moves.append((name, device.type))
+        if name == "unet" and device.type == "meta" and not has_room:
+            raise torch.OutOfMemoryError("too large")
+
+    for name in ("text_encoder", "unet", "vae"):
+        monkeypatch.setattr(getattr(family.pipeline, name), "to", partial(moved, name))
+    one_part_at_a_time(family.pipeline, torch.device("meta"))
+    moves.clear()
+    with pytest.raises(torch.OutOfMemoryError):
+        denoised(family)
+    failed = [("text_encoder", "meta"), ("text_encoder", "cpu"), ("unet", "meta"), ("unet", "cpu")]
+    assert moves == failed
+    moves.clear()
+    has_room = True
+    assert torch.equal(denoised(family), expected)
+    assert moves == failed[:3]
+
+
+def test_a_tiny_autoencoder_stays_on_the_device(tmp_path: Path) -> None:
+    family = open_model(save_tiny_model(tmp_path, random_encoder=False))
+    one_part_at_a_time(family.pipeline, torch.device("meta"))
+    devices = {
+        name: next(getattr(family.pipeline, name).parameters()).device.type
+        for name in ("text_encoder", "unet", "vae")
+    }
+    assert devices == {"text_encoder": "cpu", "unet": "cpu", "vae": "meta"}
+    assert not hasattr(family.pipeline.vae, "_hf_hook")
 
 
 @pytest.mark.parametrize("name", ["stable-diffusion", "sd3"])

@@ -15,6 +15,7 @@ from diffusers.models.attention_processor import (
 )
 from numpy.typing import NDArray
 from optimizations.peak import peak_bytes
+from safetensors.torch import load_file
 
 from deployments.diffusion.families.family import Family
 from deployments.diffusion.loading import load_engine
@@ -189,18 +190,26 @@ def test_fused_layers_take_the_place_of_three(plain: NDArray[np.int16]) -> None:
 # Quantization
 
 
+def quantized_layers(family: Family) -> set[str]:
+    """Their paths: all layers of the transformer blocks but those of norms, and no other."""
+    layers = {
+        path: layer.weight
+        for path, layer in family.denoiser.named_modules()
+        if isinstance(layer, torch.nn.Linear)
+    }
+    quantized = {path for path, weight in layers.items() if hasattr(weight, "qdata")}
+    assert {layers[path].qdata.dtype for path in quantized} == {torch.int8}
+    assert quantized == {
+        path for path in layers if "transformer_blocks" in path and ".norm" not in path
+    }
+    return quantized
+
+
 @pytest.mark.parametrize("quantization", ["int8", "int8-dynamic"])
 def test_the_attention_blocks_are_quantized(plain: NDArray[np.int16], quantization: Any) -> None:
     with torch.inference_mode():  # as the engine's thread loads
         family = open_model(EMBEDDED, quantization=quantization)
-    quantized, others = list[Any](), list[Any]()
-    for name, layer in family.denoiser.named_modules():
-        if isinstance(layer, torch.nn.Linear):
-            inside = "transformer_blocks" in name
-            (quantized if inside else others).append(layer.weight)
-    assert len(quantized) > 30
-    assert {weight.qdata.dtype for weight in quantized} == {torch.int8}
-    assert {type(weight) for weight in others} == {torch.nn.Parameter}
+    assert len(quantized_layers(family)) > 30
     difference = np.abs(picture(family) - plain)
     assert difference.mean() <= LOSSY_MEAN_LEVELS[quantization]
     assert difference.max() > 0
@@ -210,12 +219,7 @@ def test_the_attention_blocks_are_quantized(plain: NDArray[np.int16], quantizati
 def test_every_family_can_be_fused_and_quantized(folders: dict[str, Path], name: str) -> None:
     expected = denoised(open_model(folders[name]))
     family = open_model(folders[name], fused_qkv=True, quantization="int8")
-    layers = [
-        layer.weight
-        for path, layer in family.denoiser.named_modules()
-        if isinstance(layer, torch.nn.Linear) and hasattr(layer.weight, "qdata")
-    ]
-    assert layers
+    assert quantized_layers(family)
     error = (denoised(family) - expected).norm() / expected.norm()
     assert error < 0.01
 
@@ -289,3 +293,16 @@ def test_a_tiny_vae_for_other_latents_is_refused(tiny_folder: Path, tmp_path: Pa
     for folder, message in wrong.items():
         with pytest.raises(ValueError, match=message):
             open_model(tiny_folder, tiny_vae=folder)
+
+
+def test_a_tiny_vae_without_weights_is_refused(tiny_folder: Path, tmp_path: Path) -> None:
+    vae = save_tiny_model(tmp_path, random_encoder=False) / "vae"
+    latents = torch.randn(1, 4, 8, 8)
+    [weights] = vae.glob("*.safetensors")
+    torch.save(load_file(weights), vae / "diffusion_pytorch_model.bin")
+    expected = open_model(tiny_folder, tiny_vae=str(vae)).preview(latents)
+    weights.unlink()
+    with pytest.raises(ValueError, match=r"no weights in it as safetensors; complete .*pickle: tr"):
+        open_model(tiny_folder, tiny_vae=str(vae))
+    pickled = open_model(tiny_folder, tiny_vae=str(vae), allow_pickle=True)
+    assert torch.equal(pickled.preview(latents), expected)

@@ -125,6 +125,7 @@ class Engine:
                 codec_waits=self._codecs.waits,
                 recompiles=graphs_compiled() - self._graphs_when_warm,
                 waiting=self._reception.arriving + len(self._queue),
+                arriving=self._reception.arriving,
                 running=len(self._newcomers.runs) + len(self._running()),
                 pending_s=self._queue.pending_s(),
             )

@@ -14,7 +14,7 @@ import transformers
 from deployments.diffusion.families.family import Family
 from deployments.diffusion.families.registry import family_of_checkpoint, family_of_pipeline
 from deployments.diffusion.settings import DiffusionSettings
-from deployments.diffusion.weights import Part, count_numbers, keys_of, weights_of
+from deployments.diffusion.weights import Part, numbers_of, weights_of
 
 EMBEDDED = Path(__file__).parent / "embedded"
 
@@ -36,11 +36,19 @@ class ModelFiles:
     parts: tuple[Part, ...]
 
     def weights(self) -> Mapping[str, int]:
-        """How many numbers each part has; those in the checkpoint together, by its name."""
-        counts = {part.name: part.count() for part in self.parts if part.files}
-        if self.checkpoint is not None:
-            counts[self.checkpoint.name] = count_numbers(self.checkpoint)
-        return counts
+        """How many numbers each part has.
+
+        What else a checkpoint holds is not read, as the averaged weights of a training.
+        """
+        in_checkpoint = {} if self.checkpoint is None else numbers_of(self.checkpoint)
+        return {
+            part.name: part.count()
+            if part.files
+            else sum(
+                count for key, count in in_checkpoint.items() if _is_of(self.family, part, key)
+            )
+            for part in self.parts
+        }
 
 
 def find_model(settings: DiffusionSettings) -> ModelFiles:
@@ -114,7 +122,7 @@ def _cure(folder: Path, names: Sequence[str]) -> str:
 def _checkpoint(path: Path, settings: DiffusionSettings) -> ModelFiles:
     if path.suffix != ".safetensors":
         raise ValueError("a single file must be .safetensors; convert it first")
-    keys = keys_of(path)
+    keys = list(numbers_of(path))
     found = family_of_checkpoint(keys)
     if found is None:
         raise ValueError(
@@ -133,7 +141,7 @@ def _checkpoint(path: Path, settings: DiffusionSettings) -> ModelFiles:
             f"its weights are of {found.name}, and source_config {folder} is of {family.name}; "
             "give the configs of the same family"
         )
-    own = [part for part in parts if any(map(_begins(family, part), keys))]
+    own = [part for part in parts if any(_is_of(family, part, key) for key in keys)]
     lacking = [part.name for part in parts if part not in own and not part.files]
     if lacking:
         raise ValueError(
@@ -144,10 +152,9 @@ def _checkpoint(path: Path, settings: DiffusionSettings) -> ModelFiles:
     return ModelFiles(family, folder, path, chosen)
 
 
-def _begins(family: type[Family], part: Part) -> Any:
+def _is_of(family: type[Family], part: Part, key: str) -> bool:
     """Whether a key of a checkpoint is of this part."""
-    beginnings = family.checkpoint_parts[part.name]
-    return lambda key: key.startswith(beginnings)
+    return key.startswith(family.checkpoint_parts[part.name])
 
 
 def _indexed(folder: Path, settings: DiffusionSettings) -> tuple[type[Family], tuple[Part, ...]]:

@@ -87,7 +87,8 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Query, key and value of a layer by one matrix product."""
     quantization: Quantization = "none"
     """Of the linear layers in the denoiser's attention blocks, by torchao: weights alone, or with
-    `-dynamic` what enters the layers too. Lossy. fp8 needs a GPU of Ada, Hopper or newer."""
+    `-dynamic` what enters the layers too. Lossy. fp8 needs a GPU of Ada, Hopper or newer. Of time
+    it gains only with `compile`: eager, a layer takes several kernels, and waits for the GPU."""
     deep_cache: int = 1
     """The inner blocks of a UNet run at every so many calls of a row; in between, what they made
     last is used again. 1 runs them always. Lossy."""

@@ -35,6 +35,8 @@ class EngineStats:
     running: int = 0
     """Gauge: rows in a batch now."""
     waiting: int = 0
-    """Gauge: rows in the queue now."""
+    """Gauge: rows in the queue now, and on their way to it."""
+    arriving: int = 0
+    """Gauge: those of them that are on their way."""
     pending_s: float = 0.0
     """Gauge: seconds of measured work that wait."""

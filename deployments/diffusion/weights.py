@@ -5,6 +5,7 @@ Reads names and headers, and loads nothing.
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +34,9 @@ class Part:
         """Its numbers. Of files that are not safetensors it is a guess, by their size."""
         each = 2 if self.variant is not None and "16" in self.variant else 4
         return sum(
-            count_numbers(path) if path.suffix == ".safetensors" else path.stat().st_size // each
+            sum(numbers_of(path).values())
+            if path.suffix == ".safetensors"
+            else path.stat().st_size // each
             for path in self.files
         )
 
@@ -55,16 +58,13 @@ def weights_of(folder: Path, *, variant: str, pickles: bool) -> tuple[tuple[Path
     return (), None
 
 
-def count_numbers(path: Path) -> int:
-    """Of all tensors of a safetensors file. Raises ValueError where it cannot be read."""
-    with _opened(path) as file:
-        return sum(math.prod(file.get_slice(key).get_shape()) for key in file.keys())  # noqa: SIM118
+def numbers_of(path: Path) -> Mapping[str, int]:
+    """The tensors of a safetensors file -> how many numbers each has.
 
-
-def keys_of(path: Path) -> list[str]:
-    """The names of its tensors. Raises ValueError where it cannot be read."""
+    Raises ValueError where it cannot be read.
+    """
     with _opened(path) as file:
-        return list(file.keys())
+        return {key: math.prod(file.get_slice(key).get_shape()) for key in file.keys()}  # noqa: SIM118
 
 
 def _opened(path: Path) -> Any:

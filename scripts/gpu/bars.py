@@ -48,7 +48,7 @@ def bars(found: Found) -> Iterator[Bar]:
     yield _rate("SDXL quantized, images/s", found, quantized, 1.64)
     yield _rate("SDXL quantized, images/s, stretch", found, quantized, 2.26)
     alone = min(
-        (name for name in found if name.startswith("flux/alone/") and found[name]),
+        _measured(found, "flux/alone", quantized=False),
         key=lambda name: found[name]["p50_s"],
         default="",
     )
@@ -56,8 +56,8 @@ def bars(found: Found) -> Iterator[Bar]:
     yield Bar(name="FLUX.1 dev, seconds a picture", value=flux_s, row=alone, bar=4.5, at_most=True)
     for model, row in engines.items():
         yield Bar(
-            name=f"{model}, share of time without the model",
-            value=found[row]["no_model_share"] if row else None,
+            name=f"{model}, share of time without a kernel",
+            value=found[row].get("no_kernel_share") if row else None,
             row=row,
             bar=0.03,
             at_most=True,
@@ -66,9 +66,14 @@ def bars(found: Found) -> Iterator[Bar]:
 
 def _best(found: Found, model: str, *, quantized: bool) -> str:
     """The engine's fastest row of the modes that quantize, or of the others; empty without one."""
-    names = [f"{model}/engine/{mode}" for mode in MODES if is_quantized(mode) == quantized]
-    measured = [name for name in names if found.get(name)]
+    measured = _measured(found, f"{model}/engine", quantized=quantized)
     return max(measured, key=lambda name: found[name]["images_per_s"], default="")
+
+
+def _measured(found: Found, rows: str, *, quantized: bool) -> list[str]:
+    """The rows of these modes that have figures."""
+    names = [f"{rows}/{mode}" for mode in MODES if is_quantized(mode) == quantized]
+    return [name for name in names if found.get(name)]
 
 
 def is_quantized(mode: str) -> bool:

@@ -14,11 +14,13 @@ from batching.records import percentile
 from batching.spans import ModelClock
 from batching.stepwise import denoiser, system_of
 from batching.trace import Form, Job, bench_row
+from torch.profiler import ProfilerActivity, profile
 
 from deployments.diffusion.engine import Engine
 from deployments.diffusion.loading import start_engine
 from deployments.diffusion.settings import DiffusionSettings
 
+from .kernels import idle_share, kernel_spans
 from .models import Model
 from .plan import Row
 from .rig import Rig
@@ -26,6 +28,8 @@ from .timing import peak_mib
 
 WAITING_BATCHES = 2
 """Full batches of pictures in the engine at saturation, the one that runs included."""
+PROFILED_BATCHES = 2
+"""Full batches whose kernels are watched."""
 
 
 @dataclass(slots=True)
@@ -77,8 +81,9 @@ class _Running:
 def saturated(rig: Rig, row: Row) -> Iterator[Callable[[], dict[str, float]]]:
     """More pictures are always asked for than run at once; p50 has their waiting in it.
 
-    A compiled step counts as the model as a whole, the gaps between its kernels too; a profile of
-    the row shows them.
+    `outside_model_share` is the time in no call of the model, where a compiled step counts as one
+    call, with what the engine does in it and the gaps between its kernels. `no_kernel_share`, on
+    CUDA only, is the time without any kernel, of pictures made after those that are timed.
     """
     lanes = rig.model(row).lanes
     with _running(rig, row, rig.settings(row, lanes)) as running:
@@ -94,11 +99,12 @@ def saturated(rig: Rig, row: Row) -> Iterator[Callable[[], dict[str, float]]]:
                 "images_per_s": outcome.finished / outcome.wall_s,
                 "image_s": outcome.wall_s / outcome.finished,
                 "p50_s": _p50_s(outcome),
-                "no_model_share": 1 - running.clock.model_s() / outcome.occupied_s,
+                "outside_model_share": 1 - running.clock.model_s() / outcome.occupied_s,
                 "lanes_per_step": (after.lane_steps - before.lane_steps)
                 / (after.steps - before.steps),
                 "warm_up_s": running.warm_up_s,
                 **peak_mib(rig.device),
+                **(_no_kernel_share(running, rows) if rig.device.type == "cuda" else {}),
             }
 
         running.pictures(rows, in_flight=rows)
@@ -108,8 +114,7 @@ def saturated(rig: Rig, row: Row) -> Iterator[Callable[[], dict[str, float]]]:
 @contextmanager
 def alone(rig: Rig, row: Row) -> Iterator[Callable[[], dict[str, float]]]:
     """One picture at a time: from the request to the file."""
-    lanes = _lanes_of_a_row(rig.model(row))
-    with _running(rig, row, rig.settings(row, *sorted({lanes, 2}))) as running:
+    with _running(rig, row, rig.settings(row, _lanes_of_a_row(rig.model(row)))) as running:
 
         def work() -> dict[str, float]:
             outcome = running.pictures(rig.effort.pictures, in_flight=1)
@@ -133,6 +138,12 @@ def _running(rig: Rig, row: Row, settings: DiffusionSettings) -> Iterator[_Runni
             yield _Running(engine, clock, rig.model(row), card.default_scheduler, warm_up_s)
         finally:
             engine.close()
+
+
+def _no_kernel_share(running: _Running, rows: int) -> dict[str, float]:
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        running.pictures(PROFILED_BATCHES * rows, in_flight=WAITING_BATCHES * rows)
+    return {"no_kernel_share": idle_share(kernel_spans(profiler))}
 
 
 def _lanes_of_a_row(model: Model) -> int:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import time
 
 import torch
+from batching.spans import covered_s
 from torch.profiler import ProfilerActivity, profile
 
+from .kernels import kernel_spans
 from .measure import MEASURES
 from .plan import Row
 from .rig import Rig
@@ -31,12 +33,8 @@ def profiled(rig: Rig, row: Row) -> str:
     table = averages.table(sort_by=order, row_limit=SHOWN, max_name_column_width=80)
     if not on_cuda:
         return str(table)
-    kernels_us = sum(
-        event.self_device_time_total
-        for event in averages
-        if event.device_type.name == "CUDA" and not event.is_user_annotation
-    )
+    kernels_s = covered_s(kernel_spans(profiler))
     return (
-        f"{table}\n{row.name}: kernels ran for {kernels_us / 1e6:.3f} of {wall_s:.3f} s, "
-        f"{kernels_us / 1e6 / wall_s:.1%}; the profiler slows down what the host does\n"
+        f"{table}\n{row.name}: kernels ran for {kernels_s:.3f} of {wall_s:.3f} s, "
+        f"{kernels_s / wall_s:.1%}; the profiler slows down what the host does\n"
     )

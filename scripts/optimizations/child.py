@@ -17,7 +17,8 @@ SCRIPTS = Path(__file__).resolve().parent.parent
 
 
 def measured(job: Job) -> dict[str, Any]:
-    """Its figures. Raises RuntimeError, with what it said, for one that broke."""
+    """Its figures. Raises RuntimeError for one that broke: what it said, and in the last line the
+    reason."""
     process = subprocess.run(
         [sys.executable, "-m", "optimizations.measure"],
         input=msgspec.json.encode(job),
@@ -26,6 +27,8 @@ def measured(job: Job) -> dict[str, Any]:
         capture_output=True,
     )
     if process.returncode:
-        raise RuntimeError(f"{job.settings} broke:\n{process.stderr.decode()[-3000:]}")
+        said = process.stderr.decode(errors="replace").rstrip()[-3000:]
+        reason = said.rpartition("\n")[2] or "it said nothing"
+        raise RuntimeError(f"{said}\nexit status {process.returncode}: {reason}")
     figures: dict[str, Any] = json.loads(process.stdout.decode().splitlines()[-1])
     return figures

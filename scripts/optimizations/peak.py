@@ -13,15 +13,17 @@ from deployments.diffusion.families.family import Family
 
 
 def peak_bytes(work: Callable[[], object], device: torch.device) -> int:
-    """The most that torch had allocated at once for `work`, beyond what it held before.
+    """The most that torch took at once for `work`, beyond what it held before.
 
-    On a CPU the profiler tells every allocation, so that the work takes longer.
+    On CUDA with all that is set apart for graphs which were recorded before; tensors in there count
+    as free. On a CPU the profiler tells every allocation, so that the work takes longer.
     """
     if device.type == "cuda":
-        before = torch.cuda.memory_allocated(device)
+        torch.cuda.empty_cache()
         torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
         work()
-        return torch.cuda.max_memory_allocated(device) - before
+        return torch.cuda.max_memory_reserved(device) - before
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
         work()
     found = profiled.profiler.kineto_results.events()

@@ -33,7 +33,10 @@ class Flux(TransformerFamily):
     checkpoint_mark = "double_blocks.0."
     checkpoint_parts = MappingProxyType(
         {
-            "transformer": ("double_blocks.", "model.diffusion_model."),
+            "transformer": (
+                *("double_blocks.", "single_blocks.", "img_in.", "txt_in.", "time_in."),
+                *("vector_in.", "guidance_in.", "final_layer.", "model.diffusion_model."),
+            ),
             "vae": ("vae.", "first_stage_model."),
             "text_encoder": ("text_encoders.clip_l.",),
             "text_encoder_2": ("text_encoders.t5xxl.",),

@@ -18,6 +18,9 @@ from deployments.diffusion.switches.processors import CrossProcessor, JointProce
 KERNELS = ("xformers", "flash", "sage")
 """Other kernels for the same arithmetic, by diffusers' names."""
 
+_WIDEST_HEAD = {"flash": 256, "sage": 128}
+"""Numbers of a head, at most, that these kernels take."""
+
 
 def set_attention(denoiser: Any, settings: DiffusionSettings) -> None:
     """Fuses, then sets the processors. Raises ValueError for what the denoiser cannot do."""
@@ -26,6 +29,7 @@ def set_attention(denoiser: Any, settings: DiffusionSettings) -> None:
             f"model {settings.id}: attention is {settings.attention!r}, which is for UNets, and "
             f"this model has a {type(denoiser).__name__}; set attention: sdpa"
         )
+    _check_heads(denoiser, settings)
     if settings.fused_qkv:
         fuse(denoiser)
     if settings.attention == "sliced":
@@ -34,6 +38,19 @@ def set_attention(denoiser: Any, settings: DiffusionSettings) -> None:
         denoiser.set_attn_processor(AttnProcessor())
     elif settings.attention in KERNELS:
         set_kernel(denoiser, settings.attention)
+
+
+def _check_heads(denoiser: Any, settings: DiffusionSettings) -> None:
+    """Kernels would raise in the first step."""
+    most = _WIDEST_HEAD.get(settings.attention)
+    if most is None:
+        return
+    widest = max(attn.inner_dim // attn.heads for attn in _layers(denoiser))
+    if widest > most:
+        raise ValueError(
+            f"model {settings.id}: attention is {settings.attention!r}, whose kernels take heads "
+            f"of at most {most} numbers, and this model has some of {widest}; set attention: sdpa"
+        )
 
 
 def fuse(denoiser: Any) -> None:

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from accelerate.hooks import ModelHook, add_hook_to_module
+from diffusers import AutoencoderTiny
 
 from deployments.diffusion.settings import Offload
 
@@ -42,11 +43,14 @@ def one_part_at_a_time(pipeline: Any, device: torch.device) -> None:
     """A part that is used moves to the device, and what is there moves off it.
 
     diffusers' own hooks go by the order of a pipeline call and would leave all parts on the device:
-    in a running batch texts are read between steps.
+    in a running batch texts are read between steps. A tiny autoencoder stays: it is a few MB, and
+    previews would fetch it between steps.
     """
     room = _Room(device)
     for part in pipeline.components.values():
-        if isinstance(part, torch.nn.Module):
+        if isinstance(part, AutoencoderTiny):
+            part.to(device)
+        elif isinstance(part, torch.nn.Module):
             part.to(HOST)
             add_hook_to_module(part, _Entering(room))
 
@@ -59,13 +63,19 @@ class _Room:
         self._inside: torch.nn.Module | None = None
 
     def enter(self, part: torch.nn.Module) -> None:
+        """Raises what moving raises, as OutOfMemoryError; the part is then on the host."""
         if part is self._inside:
             return
-        if self._inside is not None:
-            self._inside.to(HOST)
+        leaving, self._inside = self._inside, None
+        if leaving is not None:
+            leaving.to(HOST)
             if self._device.type == "cuda":
                 torch.cuda.empty_cache()  # or the freed blocks may not fit what comes
-        part.to(self._device)
+        try:
+            part.to(self._device)
+        except Exception:
+            part.to(HOST)  # of which some is on the device
+            raise
         self._inside = part
 
 

@@ -1,9 +1,11 @@
 """What a switch needs of the machine: a GPU, and which; a package. Checked before all is read."""
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 
 import torch
+from diffusers.utils.import_utils import compare_versions
 
 from deployments.diffusion.settings import DiffusionSettings
 
@@ -17,6 +19,8 @@ class Needs:
     """As it is imported."""
     install: str = ""
     """How it is installed."""
+    at_least: str = ""
+    """The oldest version that diffusers takes."""
     gpu: str = "a CUDA GPU"
     """In words; empty where a CPU will do."""
     capability: tuple[int, int] = (0, 0)
@@ -25,11 +29,22 @@ class Needs:
     def missing(self, device: torch.device) -> list[str]:
         """What of it is not here, in words that say how to come by it."""
         found = []
-        if self.package and find_spec(self.package) is None:
-            found.append(f"the package {self.package} (pip install {self.install})")
+        if self.package and not self._has_package():
+            found.append(f"the package {self._package_in_words()} (pip install {self.install})")
         if self.gpu and not self._is_met_by(device):
             found.append(self.gpu)
         return found
+
+    def _has_package(self) -> bool:
+        if find_spec(self.package) is None:
+            return False
+        return not self.at_least or compare_versions(self.package, ">=", self.at_least)
+
+    def _package_in_words(self) -> str:
+        if not self.at_least:
+            return self.package
+        wanted = f"{self.package} {self.at_least} or newer"
+        return f"{wanted}, and not {version(self.package)}" if find_spec(self.package) else wanted
 
     def _is_met_by(self, device: torch.device) -> bool:
         if device.type != "cuda":
@@ -46,12 +61,30 @@ _FP8 = Needs(
     gpu="a CUDA GPU of capability 8.9 or newer, as Ada and Hopper",
     capability=(8, 9),
 )
+_AMPERE = "a CUDA GPU of capability 8.0 or newer, as Ampere, Ada and Hopper"
 _OFFLOAD = Needs("offload: none; on a CPU all weights are in the host's memory as it is")
 
 NEEDS = {
-    ("attention", "xformers"): Needs("attention: sdpa", "xformers", "'stepwise-serve[gpu]'"),
-    ("attention", "flash"): Needs("attention: sdpa", "flash_attn", "flash-attn"),
-    ("attention", "sage"): Needs("attention: sdpa", "sageattention", "sageattention"),
+    ("attention", "xformers"): Needs(
+        "attention: sdpa", "xformers", "'stepwise-serve[gpu]'", at_least="0.0.29"
+    ),
+    ("attention", "flash"): Needs(
+        "attention: sdpa",
+        "flash_attn",
+        "--no-build-isolation 'flash-attn>=2.6.3'",
+        at_least="2.6.3",
+        gpu=_AMPERE,
+        capability=(8, 0),
+    ),
+    # The package index has version 1 only.
+    ("attention", "sage"): Needs(
+        "attention: sdpa",
+        "sageattention",
+        "--no-build-isolation git+https://github.com/thu-ml/SageAttention",
+        at_least="2.1.1",
+        gpu=_AMPERE,
+        capability=(8, 0),
+    ),
     ("quantization", "int8"): _INT8,
     ("quantization", "int8-dynamic"): _INT8,
     ("quantization", "fp8"): _FP8,

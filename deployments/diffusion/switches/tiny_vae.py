@@ -8,10 +8,12 @@ import torch
 from diffusers import AutoencoderTiny
 
 from deployments.diffusion.settings import DiffusionSettings
+from deployments.diffusion.weights import weights_of
 
 
 def read_tiny_vae(settings: DiffusionSettings, pipeline: Any, dtype: torch.dtype) -> Any:
-    """The AutoencoderTiny on the CPU. Raises ValueError unless its latents are the pipeline's."""
+    """The AutoencoderTiny on the CPU. Raises ValueError unless it is one, whole, and its latents
+    are the pipeline's."""
     folder = Path(settings.tiny_vae).expanduser()
     config = folder / "config.json"
     if not config.is_file():
@@ -19,7 +21,19 @@ def read_tiny_vae(settings: DiffusionSettings, pipeline: Any, dtype: torch.dtype
     kind = json.loads(config.read_text()).get("_class_name")
     if kind != "AutoencoderTiny":
         raise _wrong(settings, f"it has a {kind}; give a folder of an AutoencoderTiny")
-    tiny = AutoencoderTiny.from_pretrained(folder, dtype=dtype)
+    files, variant = weights_of(folder, variant=settings.variant, pickles=settings.allow_pickle)
+    if not files:
+        raise _wrong(
+            settings,
+            "there are no weights in it as safetensors; complete the folder, or for .bin files, "
+            "which can run code as they are read, set allow_pickle: true",
+        )
+    tiny = AutoencoderTiny.from_pretrained(
+        folder,
+        dtype=dtype,
+        variant=variant,
+        use_safetensors=files[0].suffix == ".safetensors",
+    )
     latents = (tiny.config.latent_channels, 2 ** (len(tiny.config.decoder_block_out_channels) - 1))
     wanted = (pipeline.vae.config.latent_channels, pipeline.vae_scale_factor)
     if latents != wanted:
