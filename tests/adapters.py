@@ -10,7 +10,10 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 
+from deployments.diffusion.adapters.shelf import AdapterShelf
+from deployments.diffusion.adapters.weights import NO_ADAPTERS, AdapterSet
 from deployments.diffusion.families.family import Family
+from deployments.requests import AdapterUse
 
 Tensors = dict[str, torch.Tensor]
 
@@ -22,6 +25,16 @@ TEXT_LAYERS = ("q_proj", "v_proj", "out_proj", "fc1")
 def layers_of(family: Family) -> Sequence[str]:
     """What the tests' adapters change of its denoiser."""
     return UNET_LAYERS if "unet" in family.slots.denoiser_parts else TRANSFORMER_LAYERS
+
+
+def taken(shelf: AdapterShelf, uses: Sequence[AdapterUse]) -> AdapterSet:
+    """These from the shelf, on this thread: what is not there is read."""
+    found = NO_ADAPTERS
+    for use in uses:
+        while (loaded := shelf.find(use.name)) is None:
+            shelf.keep(shelf.read(use.name))
+        found = found.plus(use, loaded)
+    return found
 
 
 def weights(

@@ -21,7 +21,7 @@ from deployments.diffusion.loading import load_engine
 from deployments.diffusion.settings import Adapter, DiffusionSettings
 from deployments.errors import AdapterFailed
 from deployments.requests import AdapterUse, Row
-from tests.adapters import save, save_kohya, save_kohya_flux
+from tests.adapters import save, save_kohya, save_kohya_flux, taken
 from tests.driving import drive, driven, make_row, pixels, wait_until_waiting
 from tests.test_families import by_pipeline
 from tests.tiny_families import MAKERS
@@ -362,11 +362,11 @@ def test_the_shelf_keeps_the_last_used(studio: Studio, monkeypatch: pytest.Monke
     monkeypatch.setattr("deployments.diffusion.adapters.shelf.read_adapter", reading)
     shelf = AdapterShelf(studio.family, studio.sources, max_loaded=2)
     for uses in ((INK,), (OIL,), (INK, OIL), (AdapterUse("late", 1.0),), (OIL,), (INK,)):
-        taken = shelf.take(uses)
-        assert [each.name for each in taken.loaded] == [use.name for use in uses]
+        found = taken(shelf, uses)
+        assert [each.name for each in found.loaded] == [use.name for use in uses]
     assert read == ["ink", "oil", "late", "ink"]
     with pytest.raises(AdapterFailed, match="'other' is not one of this model's"):
-        shelf.take([AdapterUse("other", 1.0)])
+        shelf.find("other")
 
 
 def tensors_alive() -> int:
@@ -382,7 +382,7 @@ def test_a_hundred_switches_leave_nothing_behind(
     family = open_model(studio.folder)
     plain = open_model(studio.folder)
     shelf = AdapterShelf(family, studio.sources, max_loaded=3)
-    sets = [shelf.take(uses) for uses in ((INK,), (OIL,), (), (INK, OIL))]
+    sets = [taken(shelf, uses) for uses in ((INK,), (OIL,), (), (INK, OIL))]
     if reserved:
         ranks = [each.deltas("unet") for each in sets]
         room = {layer: sum(d.rank for d in ranks[3][layer]) for layer in ranks[3]}
@@ -412,12 +412,12 @@ def test_a_hundred_switches_leave_nothing_behind(
 def test_what_the_compiled_step_has_no_room_for_is_refused(studio: Studio) -> None:
     family = open_model(studio.folder)
     shelf = AdapterShelf(family, studio.sources, max_loaded=3)
-    layers = shelf.take([INK]).deltas("unet")
+    layers = taken(shelf, [INK]).deltas("unet")
     family.slots.reserve({layer: deltas[0].rank for layer, deltas in layers.items()})
-    assert shelf.take([INK]).uses == (INK,)
-    assert shelf.take([OIL]).uses == (OIL,)
+    family.slots.check(taken(shelf, [INK]))
+    family.slots.check(taken(shelf, [OIL]))
     with pytest.raises(AdapterFailed, match=r"needs rank 6 in .* has room for 4"):
-        shelf.take([INK, OIL])
+        family.slots.check(taken(shelf, [INK, OIL]))
 
 
 class Clock:

@@ -120,6 +120,18 @@ def test_running_out_of_memory_lowers_the_limit_of_its_key() -> None:
     assert capacity.limit("a") == 1
 
 
+def test_alike_keys_are_one() -> None:
+    capacity = Capacity(curve(), max_lanes=16, alike=lambda key: str(key)[0])
+    capacity.lower("a1", 12)
+    capacity.observe("b1", 8, 2 * 0.0534)
+    assert [capacity.limit(key) for key in ("a2", "b2")] == [6, 16]
+    assert capacity.step_s("b2", 8) == capacity.step_s("b1", 8) > 1.05 * 0.0534
+    for number in range(100):
+        capacity.lower(f"a{number}", 8)
+        capacity.observe(f"a{number}", 8, 0.0534)
+    assert (len(capacity._lowered), len(capacity._factors)) == (1, 2)
+
+
 @pytest.mark.parametrize(
     ("running", "key", "weight", "refusal"),
     [

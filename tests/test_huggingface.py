@@ -108,7 +108,7 @@ def test_an_image_without_parameters_is_the_whole_body(kind: str | None) -> None
     ("body", "says"),
     [
         ({"inputs": "x", "parameters": {"seeds": 1}}, "did you mean 'seed'"),
-        ({"inputs": "x", "parameters": {"lora": "y"}}, "did you mean 'loras'"),
+        ({"inputs": "x", "parameters": {"lora": "y"}}, "loras must be an array"),
         ({"inputs": "x", "parameters": {"width": "64"}}, "width must be an integer"),
         ({"inputs": "x", "parameters": {"width": 65, "height": 64}}, "nearest valid size is"),
         ({"inputs": "x", "parameters": [1]}, "parameters must be an object"),

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from deployments.errors import AdapterFailed, InvalidRequest
 from deployments.imaging.metadata import parameters_of
+from deployments.ingress.automatic1111 import wire
 from deployments.ingress.automatic1111.loras import read_loras
 from deployments.ingress.resolve import resolve
 from deployments.requests import AdapterUse, AdapterWish, GenerationParams
@@ -39,6 +40,10 @@ def settled(*wishes: AdapterWish) -> tuple[AdapterUse, ...]:
         ([AdapterWish("slider", 10)], (AdapterUse("slider", 10.0),)),
         ([AdapterWish("Ink", 0)], ()),
         (
+            [AdapterWish("Ink", 0), AdapterWish("slider"), AdapterWish("oil paint")],
+            (AdapterUse("oil paint", 0.5), AdapterUse("slider", -2.0)),
+        ),
+        (
             [AdapterWish("slider"), AdapterWish("Ink", 0.25)],
             (AdapterUse("Ink", 0.25), AdapterUse("slider", -2.0)),
         ),
@@ -61,7 +66,9 @@ def test_wishes_are_settled_by_the_card(
         ([AdapterWish("Ink", 10.5)], "'Ink': scale must be a number from -10 to 10, got 10.5"),
         ([AdapterWish("Ink", float("nan"))], "got nan"),
         ([AdapterWish("Ink"), AdapterWish("ink", 0.5)], "lora 'Ink' is named twice"),
-        ([AdapterWish(use.name) for use in LORAS], "loras has 3 entries, and 'tiny' takes at most"),
+        ([AdapterWish(use.name) for use in LORAS], "loras: 3 adapters are named, .* at most 2 at"),
+        ([AdapterWish("none")] * 9999, "loras: 9999 adapters are named, and 'tiny' takes at most"),
+        ([AdapterWish("ink", 0)] * 9999, "lora 'Ink' is named twice"),
     ],
 )
 def test_what_cannot_be_is_refused(wishes: list[AdapterWish], says: str) -> None:
@@ -191,6 +198,23 @@ def test_an_unknown_lora_is_a_clear_error() -> None:
     assert "lora 'ink' is not offered by 'tiny'" in refused(TXT2IMG, {"prompt": "<lora:ink:1>"})
 
 
+def test_too_many_tags_are_told_of_as_tags() -> None:
+    tags = "".join(f"<lora:{use.name}:1>" for use in LORAS)
+    answer = post(Served(**OFFERED), TXT2IMG, {"prompt": tags})
+    assert answer.json()["detail"].startswith("tags of the prompt: 3 adapters are named, and")
+
+
+def test_a_prompt_that_is_too_long_is_not_searched_for_tags(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def search(prompt: str) -> Any:
+        pytest.fail("it is searched")
+
+    monkeypatch.setattr(wire, "read_loras", search)
+    said = refused(TXT2IMG, {"prompt": "<lora:ink:1>" * 3000})
+    assert said == "prompt has 36000 characters; send at most 32000"
+
+
 @pytest.mark.parametrize(
     ("prompt", "left", "wishes"),
     [
@@ -200,6 +224,12 @@ def test_an_unknown_lora_is_a_clear_error() -> None:
         ("<lora: ink : 0.8 >", "", [AdapterWish("ink", 0.8)]),
         ("<lora:ink:0.8:0.8>", "", [AdapterWish("ink", 0.8)]),
         ("<lora:ink:te=0.8:unet=0.8>", "", [AdapterWish("ink", 0.8)]),
+        ("<lyco:ink:0.8>", "", [AdapterWish("ink", 0.8)]),
+        (
+            "<lora:ink:1e-05><lora:oil:-2.5E+0>",
+            "",
+            [AdapterWish("ink", 1e-5), AdapterWish("oil", -2.5)],
+        ),
         ("<hypernet:ink:1> <b> <lora:", "<hypernet:ink:1> <b> <lora:", []),
         ("<lora:a<lora:ink:1>>", "<lora:a>", [AdapterWish("ink", 1.0)]),
     ],
@@ -211,7 +241,7 @@ def test_tags_are_read(prompt: str, left: str, wishes: list[AdapterWish]) -> Non
 NAMES = st.text(
     st.characters(exclude_characters="<>:", categories=("L", "N", "P", "Zs")), min_size=1
 )
-SCALES = st.integers(-1000, 1000).map(lambda thousandths: thousandths / 100)
+SCALES = st.integers(-1000, 1000).map(lambda thousandths: thousandths / 100) | st.floats(-10, 10)
 TEXTS = st.text().filter(lambda text: "<" not in text)
 
 

@@ -11,7 +11,7 @@ from deployments.ingress.bodies import decode_json, decode_texts
 from deployments.ingress.inline import inline_file
 from deployments.ingress.options import DiffusionOptions, applied, canonical
 from deployments.ingress.sizes import wanted_size
-from deployments.requests import GenerationParams
+from deployments.requests import AdapterWish, GenerationParams
 
 decoder = msgspec.json.Decoder(DiffusionOptions)
 
@@ -46,8 +46,9 @@ def test_an_alias_is_the_parameter(sent: dict[str, Any], name: str, value: Any) 
         ({"steps": 9, "num_inference_steps": 8}, "steps", "steps 9 and num_inference_steps 8"),
         ({"steps": 9, "step": 8}, "step", "step 8 and steps 9"),
         ({"cfg_scale": 1, "guidance_scale": 0}, "cfg_scale", "cfg_scale 1.0 and guidance_scale 0"),
-        ({"lora": [{"name": "x", "scale": 1}]}, "lora", "did you mean 'loras'"),
-        ({"image_loras": []}, "image_loras", "did you mean 'loras'"),
+        ({"lora": [{"name": "x"}], "loras": []}, "lora", r'lora \[{"name":"x"}\] and loras \[\]'),
+        ({"lora": [1], "image_loras": [2]}, "image_loras", r"image_loras \[2\] and lora \[1\]"),
+        ({"lora": ["x" * 999], "loras": []}, "lora", r'lora \["x{78}\.\.\. and loras \[\]'),
         ({"seeds": 9}, "seeds", "did you mean 'seed'"),
     ],
 )
@@ -57,9 +58,43 @@ def test_names_that_cannot_be_are_refused(sent: dict[str, Any], param: str, word
     assert refused.value.param == param
 
 
+LORA = [{"name": "ink", "scale": 0.5}]
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [
+        {"loras": LORA},
+        {"lora": LORA},
+        {"image_loras": LORA, "loras": None},
+        {"lora": LORA, "loras": LORA, "image_loras": None},
+        {"image_loras": [{"path": "ink", "scale": 0.5}]},
+        {"lora": [{"path": "ink", "name": "ink", "scale": 0.5}]},
+    ],
+)
+def test_loras_go_by_several_names(sent: dict[str, Any]) -> None:
+    params = applied(options(**sent), GenerationParams(prompt="a house"))
+    assert params.adapters == (AdapterWish("ink", 0.5),)
+
+
+@pytest.mark.parametrize(
+    ("lora", "words"),
+    [
+        ({"scale": 1}, r"loras\[1\]\.name is missing; it is required"),
+        ({"name": "a", "path": "b"}, r"loras\[1\]: path 'b' and name 'a' are two values"),
+    ],
+)
+def test_a_lora_has_one_name(lora: dict[str, Any], words: str) -> None:
+    with pytest.raises(InvalidRequest, match=words) as refused:
+        applied(options(lora=[*LORA, lora]), GenerationParams(prompt="a house"))
+    assert refused.value.param == "loras"
+
+
 def test_a_form_s_texts_may_go_by_aliases() -> None:
     found = canonical(decode_texts({"steps": "9", "cfg_scale": "2.5"}, DiffusionOptions))
     assert (found.num_inference_steps, found.guidance_scale) == (9, 2.5)
+    found = canonical(decode_texts({"image_loras": '[{"path":"ink"}]'}, DiffusionOptions))
+    assert found.loras == msgspec.Raw(b'[{"path":"ink"}]')
 
 
 def test_options_change_what_they_name_and_nothing_else() -> None:

@@ -10,7 +10,7 @@ import logging
 import os
 import tempfile
 from bisect import bisect_left
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal
@@ -23,8 +23,7 @@ KNEE_MARGIN = 0.05
 """More lanes that win less than this only make every row of the step later."""
 
 KEYS_KNOWN = 1000
-"""Keys whose own cost is kept, the last met: an adapter's scale is a part of them, and any number.
-"""
+"""Keys whose own cost is kept, the last met: there are as many as sizes."""
 
 LEARNING_RATE = 0.1
 """Of the last step against all before it. A warm-up on a busy machine, once 40 times too dear, is
@@ -170,21 +169,26 @@ class Capacity:
         max_lanes: int,
         margin: float = KNEE_MARGIN,
         lanes_of_row: int = 2,
+        alike: Callable[[Hashable], Hashable] = lambda key: key,
     ) -> None:
-        """A guided row takes two lanes, and of a model without a second lane one."""
+        """A guided row takes two lanes, and of a model without a second lane one.
+
+        `alike` gives the same for keys that take the same memory and time.
+        """
         self.curve = curve
         self._limit = min(curve.knee(margin, least=lanes_of_row), max_lanes)
         self._lowered: dict[Hashable, float] = {}
         self._factors: dict[Hashable, float] = {}
         self._any_factor = 1.0
+        self._alike = alike
 
     def limit(self, key: Hashable) -> float:
         """Lanes of the native size that rows of this key may have running."""
-        return self._lowered.get(key, self._limit)
+        return self._lowered.get(self._alike(key), self._limit)
 
     def step_s(self, key: Hashable, weight: float) -> float:
         """Seconds of a step of `weight` lanes. A key not met yet costs what the others do."""
-        return self._factors.get(key, self._any_factor) * self.curve.step_at(weight)
+        return self._factors.get(self._alike(key), self._any_factor) * self.curve.step_at(weight)
 
     def lane_call_s(self, key: Hashable) -> float:
         """Seconds that one lane of one model call costs in a full batch."""
@@ -193,7 +197,7 @@ class Capacity:
 
     def observe(self, key: Hashable, weight: float, step_s: float) -> None:
         """Learns from a real step. At any weight: the curve tells what it should have taken."""
-        seen = step_s / self.curve.step_at(weight)
+        key, seen = self._alike(key), step_s / self.curve.step_at(weight)
         known = self._factors.pop(key, self._any_factor)
         self._factors[key] = known + LEARNING_RATE * (seen - known)
         if len(self._factors) > KEYS_KNOWN:
@@ -205,7 +209,7 @@ class Capacity:
 
         Never below one lane: a row that does not fit alone is refused elsewhere.
         """
-        self._lowered[key] = max(1.0, min(self.limit(key), weight / 2))
+        self._lowered[self._alike(key)] = max(1.0, min(self.limit(key), weight / 2))
 
 
 HeldBack = Literal[

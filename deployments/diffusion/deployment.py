@@ -22,7 +22,7 @@ class Diffusion:
     async def generate(self, row: Row, prepared: PreparedImage | None = None) -> ImageResult:
         """One picture. Cancelling the call frees the row's lanes at the next step.
 
-        Raises UnsupportedScheduler, Requeue or GenerationFailed.
+        Raises UnsupportedScheduler, AdapterFailed, Requeue, GenerationFailed or EngineFailed.
         """
         return await asyncio.wrap_future(self._worker.engine.submit(row, prepared))
 

@@ -62,6 +62,14 @@ class Encoder:
             for run in runs
         ]
 
+    def adapters_to_put_on(self, run: Run) -> _Uses | None:
+        """The set that must be put on the text encoders to read its prompts, which takes a while;
+        None where it is on, or the prompts are known."""
+        uses, text = self._text_uses(run), run.text
+        chunks = (*text.prompt, *text.negative) if run.guided_calls else text.prompt
+        known = all((uses, chunk) in self._chunks for chunk in chunks)
+        return None if known or self._family.slots.wears_text(run.adapters) else uses
+
     def _told(self, run: Run) -> dict[str, torch.Tensor]:
         row = run.row
         return dict(self._family.told((row.width, row.height), row.guidance_scale))

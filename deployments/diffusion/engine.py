@@ -22,7 +22,7 @@ from deployments.diffusion.compiled import graphs_compiled
 from deployments.diffusion.desk import Desk
 from deployments.diffusion.encoder import Encoder
 from deployments.diffusion.families.family import Family, Size
-from deployments.diffusion.faults import failure
+from deployments.diffusion.faults import failure, no_memory_for
 from deployments.diffusion.finish import Finisher
 from deployments.diffusion.isolation import Fault, Outcome, isolate
 from deployments.diffusion.newcomers import Newcomers
@@ -65,6 +65,7 @@ class Engine:
             margin=settings.knee_margin,
             max_lanes=settings.max_lanes,
             lanes_of_row=family.lanes_of_row,
+            alike=_alike,
         )
         self._queue: StepQueue[Run] = StepQueue(
             self._capacity,
@@ -78,6 +79,7 @@ class Engine:
         max_chunks = family.max_chunks if settings.compile_mode is None else 1
         self._reception = Reception(
             Desk(family, unit, max_chunks=max_chunks, shelf=shelf),
+            shelf,
             self._queue,
             self._changed,
             self._running_lane_calls,
@@ -227,7 +229,10 @@ class Engine:
         self._count(parked=len(runs))
 
     def _encode(self) -> None:
-        members, outcome = self._newcomers.encode(self._affordable(self._curve.encode_image_s))
+        members, outcome = self._newcomers.encode(
+            images=self._affordable(self._curve.encode_image_s),
+            text_sets=1 if self._running() else ANY_NUMBER,
+        )
         self._fail(outcome)
         for key in {member.run.key for member in members}:
             batch = self._batches.get(key) or Batch(self._layout)
@@ -248,9 +253,14 @@ class Engine:
         """What the batch's key asks for acts from now on; False if it cannot, and its rows fail."""
         adapters = batch.members[0].run.adapters
         outcome = isolate([adapters], self._switch_to)
+        if outcome.out_of_memory:
+            logger.warning("out of memory: all adapters are taken off before %s", batch.key)
+            self._switch.take_off()
+            outcome = isolate([adapters], self._switch_to)
         for fault in outcome.faults:
+            error = no_memory_for(adapters.uses) if outcome.out_of_memory else fault.error
             runs = [member.run for member in batch.members]
-            self._fail(Outcome([Fault(run, fault.error, fault.trace) for run in runs]))
+            self._fail(Outcome([Fault(run, error, fault.trace) for run in runs]))
         return not outcome.faults
 
     def _switch_to(self, adapters: Sequence[AdapterSet]) -> None:
@@ -346,3 +356,9 @@ class Engine:
         with self._changed:
             for name, increment in increments.items():
                 setattr(self._stats, name, getattr(self._stats, name) + increment)
+
+
+def _alike(key: Hashable) -> Hashable:
+    """What memory and time depend on."""
+    assert isinstance(key, BatchKey)
+    return key.at_any_scale()

@@ -33,9 +33,10 @@ class Newcomers:
         for run in gone:
             self._parked.pop(run, None)
 
-    def encode(self, images: int) -> tuple[list[Member], Outcome[Run]]:
-        """Members for all that have no input image, and for so many that have one."""
-        late = set([run for run in self.runs if self._has_image(run)][images:])
+    def encode(self, *, images: int, text_sets: int) -> tuple[list[Member], Outcome[Run]]:
+        """Members for all but those beyond so many input images, and so many sets of adapters that
+        must be put on the text encoders."""
+        late = self._late(images, text_sets)
         joining = [run for run in self.runs if run not in late]
         members: list[Member] = []
 
@@ -47,5 +48,9 @@ class Newcomers:
         self.runs = [run for run in self.runs if run in late]
         return members, outcome
 
-    def _has_image(self, run: Run) -> bool:
-        return run.prepared is not None and run not in self._parked
+    def _late(self, images: int, text_sets: int) -> set[Run]:
+        fresh = [run for run in self.runs if run not in self._parked]
+        late = set([run for run in fresh if run.prepared is not None][images:])
+        wanted = {run: self._encoder.adapters_to_put_on(run) for run in fresh if run not in late}
+        sets = list(dict.fromkeys(uses for uses in wanted.values() if uses is not None))
+        return late | {run for run, uses in wanted.items() if uses in sets[text_sets:]}

@@ -1,10 +1,16 @@
-"""Reception: rows arrive from any thread, and are settled in order on a thread of its own."""
+"""Reception: rows arrive from any thread, and are settled on a thread of its own.
+
+They are in order, but for those whose adapters must be read from their files. That takes seconds:
+it is done on another thread, and who waits for it lets others pass.
+"""
 
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 
+from deployments.diffusion.adapters.shelf import AdapterShelf, FailedFile
+from deployments.diffusion.adapters.weights import LoadedAdapter
 from deployments.diffusion.desk import Desk
 from deployments.diffusion.faults import lost
 from deployments.diffusion.progress import notify, progress_of
@@ -22,16 +28,20 @@ class Reception:
     def __init__(
         self,
         desk: Desk,
+        shelf: AdapterShelf,
         queue: StepQueue[Run],
         changed: threading.Condition,
         running_lane_calls: Callable[[], float],
     ) -> None:
-        """`changed` guards the queue, and is notified of every arrival."""
+        """`shelf` is the desk's; `changed` guards the queue, and is notified of every arrival."""
         self._desk = desk
+        self._shelf = shelf
         self._queue = queue
         self._changed = changed
         self._running_lane_calls = running_lane_calls
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="stepwise-desk")
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="stepwise-adapters")
+        self._unread: dict[str, list[Run]] = {}
         self._closed: EngineFailed | None = None
         self._arrived = False
         self.arriving = 0
@@ -52,15 +62,32 @@ class Reception:
         return arrived
 
     def close(self, error: EngineFailed) -> None:
-        """Answers later rows with `error`, and waits for those being settled."""
+        """Answers later rows with `error`, and those that are not settled yet.
+
+        Waits for what is at work: one row, and one file.
+        """
         with self._changed:
             self._closed = error
+            unread, self._unread = self._unread, {}
+        for runs in unread.values():
+            self._go_on(runs)
+        self._reader.shutdown(cancel_futures=True)
         self._thread.shutdown()
 
-    def _settle(self, row: Row, prepared: PreparedImage | None, ticket: Ticket) -> None:
+    def _settle(
+        self, row: Row, prepared: PreparedImage | None, ticket: Ticket, run: Run | None = None
+    ) -> None:
+        """`run` is the row's, if it has begun and waited for a file."""
         try:
+            self._check_open()
             if not ticket.future.done():
-                self._enqueue(self._desk.settle(row, prepared, ticket, self._check_room))
+                run = run or self._begun(row, prepared, ticket)
+                name = self._desk.put_on_adapters(run)
+                if name is not None:
+                    self._wait_for(name, run)
+                    return
+                self._desk.draw_noise(run)
+                self._enqueue(run)
         except StepwiseError as error:
             logger.info("row %s refused: %s", row.id, error.message)
             self.requeued += isinstance(error, Requeue)
@@ -72,9 +99,38 @@ class Reception:
             self.arriving -= 1
             self._changed.notify_all()
 
-    def _check_room(self, run: Run) -> None:
-        with self._changed:
+    def _begun(self, row: Row, prepared: PreparedImage | None, ticket: Ticket) -> Run:
+        run = self._desk.settle(row, prepared, ticket)
+        with self._changed:  # before anything is read or drawn for it
             self._queue.check(run.lane_calls_left, run.weight, run.key)
+        return run
+
+    def _check_open(self) -> None:
+        if self._closed is not None:
+            raise EngineFailed(self._closed.message)
+
+    def _wait_for(self, name: str, run: Run) -> None:
+        """The run goes on once the adapter has been read; it is read once for all that wait."""
+        with self._changed:
+            self._check_open()
+            waiting = self._unread.setdefault(name, [])
+            waiting.append(run)
+            if len(waiting) > 1:
+                return
+            reading = self._reader.submit(self._shelf.read, name)
+        reading.add_done_callback(lambda done: self._thread.submit(self._have_read, name, done))
+
+    def _have_read(self, name: str, reading: Future[LoadedAdapter | FailedFile]) -> None:
+        if reading.cancelled():
+            return  # as by `close`, which has answered all that waited
+        self._shelf.keep(reading.result())
+        with self._changed:
+            runs = self._unread.pop(name, [])
+        self._go_on(runs)
+
+    def _go_on(self, runs: list[Run]) -> None:
+        for run in runs:
+            self._settle(run.row, run.prepared, run.ticket, run)
 
     def _enqueue(self, run: Run) -> None:
         with self._changed:

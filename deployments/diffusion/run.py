@@ -30,6 +30,12 @@ class BatchKey(NamedTuple):
     adapters: tuple[AdapterUse, ...] = ()
     """Those that change the denoiser; one that changes text encoders alone asks nothing of it."""
 
+    def at_any_scale(self) -> "BatchKey":
+        """The same for all scales: neither memory nor the time of a step depends on them."""
+        if not self.adapters:
+            return self
+        return self._replace(adapters=tuple(AdapterUse(use.name, 1.0) for use in self.adapters))
+
 
 def answer(future: Future[ImageResult], outcome: ImageResult | Exception) -> None:
     """A row's one answer. A future that was cancelled or is answered already keeps its state."""

@@ -30,11 +30,14 @@ class Adapter(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     def __post_init__(self) -> None:
         """Refuses what cannot work, with the field, the value and the cure."""
-        if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9 ._()+-]{0,127}", self.name):
+        name = r"[A-Za-z0-9_]([A-Za-z0-9 ._()+-]{0,126}[A-Za-z0-9._()+-])?"
+        if not re.fullmatch(name, self.name):
             raise ValueError(
                 f"name is {self.name!r}: use 1 to 128 letters, digits, blanks or '._()+-', the "
-                "first a letter, a digit or '_'"
+                "first a letter, a digit or '_', the last no blank"
             )
+        if not self.source:
+            raise ValueError("source is empty: name a .safetensors file, or a folder with one")
         if not abs(self.default_scale) <= MAX_ADAPTER_SCALE:
             raise ValueError(
                 f"default_scale is {self.default_scale:g}: use a number from "
@@ -63,7 +66,8 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """The share of the GPU's memory that the process may take. Under Serve it is `num_gpus`, where
     that is below 1."""
     adapters: tuple[Adapter, ...] = ()
-    """LoRA adapters that requests may ask for; each is read when one first does."""
+    """LoRA adapters that requests may ask for; each is read when one first does, and with
+    `compile` also at the start, to learn its size."""
     max_adapters: int = 2
     """How many adapters one request may combine. A compiled step has room for as many, and
     computes that room also for rows without any."""
@@ -189,6 +193,11 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         ):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: it must be at least 1")
+        if self.max_adapters_loaded < self.max_adapters:
+            raise ValueError(
+                f"max_adapters_loaded is {self.max_adapters_loaded}: one request may combine "
+                f"max_adapters ({self.max_adapters}); keep as many, or lower max_adapters"
+            )
         if self.threads < 0:
             raise ValueError(f"threads is {self.threads}: use 0 for every core, or a number")
 

@@ -14,7 +14,7 @@ from deployments.diffusion.capacity import CapacityCurve
 from deployments.diffusion.desk import Desk
 from deployments.diffusion.encoder import Encoder
 from deployments.diffusion.families.family import Family, Size
-from deployments.diffusion.run import Run, Ticket
+from deployments.diffusion.run import Ticket
 from deployments.imaging import kernels
 from deployments.requests import Row
 
@@ -101,12 +101,10 @@ def members_of(family: Family, scheduler: str, size: Size, lanes: int) -> list[M
             output_compression=100,
             priority="normal",
         )
-        runs.append(desk.settle(row, None, Ticket(Future(), 0.0), _no_check))
+        run = desk.settle(row, None, Ticket(Future(), 0.0))
+        desk.draw_noise(run)
+        runs.append(run)
     return encoder.encode(runs)
-
-
-def _no_check(_: Run) -> None:
-    """A warm-up waits in no queue."""
 
 
 def _stepped(batch: Batch) -> torch.Tensor:

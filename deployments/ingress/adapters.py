@@ -12,22 +12,23 @@ from deployments.requests import MAX_ADAPTER_SCALE, AdapterUse, AdapterWish, Mod
 
 def settled_adapters(wishes: Sequence[AdapterWish], card: ModelCard) -> tuple[AdapterUse, ...]:
     """What acts on the row: by name, since their order changes nothing, and none at scale 0."""
-    uses = [_settled(wish, card) for wish in wishes]
-    names = [use.name for use in uses]
-    for name in names:
-        if names.count(name) > 1:
-            raise _refused(f"lora {name!r} is named twice; name it once, with one scale")
-    if len(uses) > card.max_adapters:
+    acting = sum(wish.scale != 0 for wish in wishes)
+    if card.adapters and acting > card.max_adapters:
         raise _refused(
-            f"loras has {len(uses)} entries, and {card.id!r} takes at most {card.max_adapters} "
-            "at once; leave some out"
+            f"loras: {acting} adapters are named, and {card.id!r} takes at most "
+            f"{card.max_adapters} at once; leave some out"
         )
-    return tuple(sorted((use for use in uses if use.scale), key=lambda use: use.name))
-
-
-def _settled(wish: AdapterWish, card: ModelCard) -> AdapterUse:
     by_key = {offered.name.casefold(): offered for offered in card.adapters}
-    offered = by_key.get(wish.name.casefold())
+    uses: dict[str, AdapterUse] = {}
+    for wish in wishes:  # ends early: after each of the model's, the next is unknown or the second
+        use = _settled(wish, by_key.get(wish.name.casefold()), card)
+        if use.name in uses:
+            raise _refused(f"lora {use.name!r} is named twice; name it once, with one scale")
+        uses[use.name] = use
+    return tuple(uses[name] for name in sorted(uses) if uses[name].scale)
+
+
+def _settled(wish: AdapterWish, offered: AdapterUse | None, card: ModelCard) -> AdapterUse:
     if offered is None:
         names = [each.name for each in card.adapters]
         there = f"choose one of {listed(names)}" if names else "it has none; leave it out"

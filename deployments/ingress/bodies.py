@@ -162,8 +162,6 @@ _WORDS = {
 _OTHER_NAMES = {
     "cfg": "guidance_scale",
     "cfg_rescale": "guidance_rescale",
-    "image_loras": "loras",
-    "lora": "loras",
     "num_images": "n",
     "sampler": "scheduler",
 }

@@ -4,13 +4,13 @@ Knows names and types; `resolve.py` knows the limits.
 """
 
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
 from deployments.errors import InvalidRequest
 from deployments.ingress.bodies import decode_json
-from deployments.ingress.hints import shown
+from deployments.ingress.hints import MAX_SHOWN, shown
 from deployments.ingress.sizes import wanted_size
 from deployments.requests import (
     AdapterWish,
@@ -30,22 +30,28 @@ ALIASES = {
     "denoising_strength": "strength",
     "sampler_name": "scheduler",
     "mask_image": "mask",
+    "lora": "loras",
+    "image_loras": "loras",
 }
 """Names that clients of other services send, and what they are called here."""
-
 
 MAX_LORAS_BYTES = 10_000
 
 
 class Lora(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An adapter of the model, and how strongly it acts."""
+    """An adapter of the model, by either name, and how strongly it acts."""
 
-    name: str
+    name: str | None = None
+    path: str | None = None
+    """What other services call it."""
     scale: float | None = None
 
 
 Loras = tuple[Lora, ...] | None
 """What `loras` is decoded as."""
+
+LORA_FIELDS: dict[str, Any] = dict.fromkeys(("loras", "lora", "image_loras"), Loras)
+"""Every name of it, for the documents."""
 
 
 class _Loras(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -83,6 +89,8 @@ class DiffusionOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     true_cfg_scale: float | None = None
     denoising_strength: float | None = None
     sampler_name: str | None = None
+    lora: msgspec.Raw = msgspec.Raw(b"null")
+    image_loras: msgspec.Raw = msgspec.Raw(b"null")
 
 
 class PictureOptions(DiffusionOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -106,16 +114,17 @@ def canonical(fields: StructT) -> StructT:
     came_as: dict[str, str] = {}
     for alias, name in ALIASES.items():
         value = getattr(fields, alias, None)
-        if value is None:
+        if value in _ABSENT:
             continue
         known = moved.get(name, getattr(fields, name))
-        if known is not None and known != value:
+        if known not in _ABSENT and known != value:
             raise InvalidRequest(
-                f"{alias} {shown(value)} and {came_as.get(name, name)} {shown(known)} are two "
+                f"{alias} {_shown(value)} and {came_as.get(name, name)} {_shown(known)} are two "
                 "values of the same parameter; send one of them",
                 param=alias,
             )
-        moved |= {name: value, alias: None}
+        absent = msgspec.Raw(b"null") if isinstance(value, msgspec.Raw) else None
+        moved |= {name: value, alias: absent}
         came_as[name] = alias
     return msgspec.structs.replace(fields, **moved) if moved else fields
 
@@ -150,9 +159,37 @@ def _adapters(loras: msgspec.Raw) -> tuple[AdapterWish, ...]:
             f"loras is longer than {MAX_LORAS_BYTES} bytes; send fewer of them", param="loras"
         )
     sent = decode_json(b'{"loras":%b}' % bytes(loras), _loras_decoder, what="loras").loras
-    return tuple(AdapterWish(lora.name, lora.scale) for lora in sent or ())
+    return tuple(
+        AdapterWish(_name(lora, f"loras[{place}]"), lora.scale)
+        for place, lora in enumerate(sent or ())
+    )
 
 
+def _name(lora: Lora, at: str) -> str:
+    names = {name for name in (lora.name, lora.path) if name is not None}
+    if not names:
+        raise InvalidRequest(
+            f"{at}.name is missing; it is required",
+            param="loras",
+            code="missing_required_parameter",
+        )
+    if len(names) > 1:
+        raise InvalidRequest(
+            f"{at}: path {shown(lora.path)} and name {shown(lora.name)} are two values of the same "
+            "parameter; send one of them",
+            param="loras",
+        )
+    return names.pop()
+
+
+def _shown(value: object) -> str:
+    if not isinstance(value, msgspec.Raw):
+        return shown(value)
+    start = bytes(memoryview(value)[: MAX_SHOWN + 1]).decode(errors="replace")
+    return start if len(start) <= MAX_SHOWN else start[:MAX_SHOWN] + "..."
+
+
+_ABSENT = (None, msgspec.Raw(b"null"))
 _CANONICAL = [
     name for name in DiffusionOptions.__struct_fields__ if name not in (*ALIASES, "loras")
 ]

@@ -98,15 +98,19 @@ def nearest_size(width: float, height: float, card: ModelCard) -> tuple[int, int
     return side(width), side(height)
 
 
+def check_prompt(name: str, prompt: str) -> None:
+    """Raises InvalidRequest for one that is longer than those read here."""
+    if len(prompt) > MAX_PROMPT_CHARS:
+        raise InvalidRequest(
+            f"{name} has {len(prompt)} characters; send at most {MAX_PROMPT_CHARS}", param=name
+        )
+
+
 def _check_prompts(params: GenerationParams) -> None:
     if not (params.prompt_optional or params.prompt.strip()):
         raise InvalidRequest("prompt is empty; say what the picture should show", param="prompt")
     for name in ("prompt", "negative_prompt"):
-        num_chars = len(getattr(params, name))
-        if num_chars > MAX_PROMPT_CHARS:
-            raise InvalidRequest(
-                f"{name} has {num_chars} characters; send at most {MAX_PROMPT_CHARS}", param=name
-            )
+        check_prompt(name, getattr(params, name))
 
 
 def _check_image(params: GenerationParams, *, max_megapixels: float) -> None:

@@ -123,9 +123,10 @@ FIELDS = [
     generation("two names", "cfg_scale", VALUE, "same", cfg_scale=7, guidance_scale=8),
     generation("two aliases", "step", VALUE, "same", steps=7, step=8),
     generation("an alias of a wrong type", "steps", TYPE, "an integer", steps="7"),
-    generation("an adapter's other name", "lora", UNKNOWN, "did you mean 'loras'?", lora="x"),
-    generation("an adapter of no name", "loras", MISSING, "loras[0]: name", loras=[{"scale": 1}]),
-    generation("an adapter by its path", "loras", UNKNOWN, "'path'", loras=[{"path": "x"}]),
+    generation("adapters by another name", "loras", TYPE, "an array", lora="x"),
+    generation("adapters by two names", "lora", VALUE, "same", lora=[1], image_loras=[2]),
+    generation("an adapter of no name", "loras", MISSING, "loras[0].name", loras=[{"scale": 1}]),
+    generation("an adapter by its file", "loras", UNKNOWN, "'file'", loras=[{"file": "x"}]),
     generation("adapters as number", "loras", TYPE, "an array", loras=1),
     generation("an adapter alone", "loras", TYPE, "an array", loras={"name": "x"}),
     generation(

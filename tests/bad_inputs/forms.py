@@ -76,7 +76,7 @@ FORMS = [
     ),
     edit("unknown field", "nonsense", UNKNOWN, "'nonsense'", *BASE, part("nonsense", "1")),
     edit("steps by two names", "step", VALUE, "same", *BASE, part("steps", "9"), part("step", "8")),
-    edit("an adapter", "lora", UNKNOWN, "did you mean 'loras'?", *BASE, part("lora", "x")),
+    edit("an adapter", None, "invalid_json", "loras is not", *BASE, part("lora", "x")),
     edit(
         "an unknown adapter", "loras", VALUE, "not offered", *BASE, part("loras", '[{"name":"x"}]')
     ),

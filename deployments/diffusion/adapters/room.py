@@ -12,7 +12,7 @@ logger = logging.getLogger(__name__)
 
 
 def prepare_adapters(family: Family, settings: DiffusionSettings) -> None:
-    """Call before the denoiser is compiled. What cannot be used is logged, and fails its rows only.
+    """Call before the denoiser is compiled. What cannot be used fails its rows only.
 
     To be compiled, every adapter is read once and each layer gets room for the largest
     `max_adapters` of them at once. An eager denoiser needs none.
@@ -24,9 +24,8 @@ def prepare_adapters(family: Family, settings: DiffusionSettings) -> None:
                 adapter_file(adapter)
                 continue
             loaded = read_adapter(adapter, family)
-        except AdapterFailed as error:
-            logger.warning("model %s: %s", settings.id, error.message)
-            continue
+        except AdapterFailed:
+            continue  # logged where the file was looked at
         for part in family.slots.denoiser_parts:
             for layer, delta in loaded.parts.get(part, {}).items():
                 ranks[layer].append(delta.rank)

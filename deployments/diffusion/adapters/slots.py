@@ -10,13 +10,13 @@ from typing import Any
 import torch
 
 from deployments.diffusion.adapters.layers import adapt, put_on
-from deployments.diffusion.adapters.weights import AdapterSet
+from deployments.diffusion.adapters.weights import NO_ADAPTERS, AdapterSet
 from deployments.errors import AdapterFailed
 from deployments.requests import AdapterUse
 
 
 class Slots:
-    """One model's. All but `check` is for the thread that owns the device."""
+    """One model's. All but `check` and `wears` is for the thread that owns the device."""
 
     def __init__(self, parts: Mapping[str, Any], denoiser: Any, device: torch.device) -> None:
         """`parts` are the pipeline's modules by name, with the denoiser among them."""
@@ -62,7 +62,10 @@ class Slots:
                     )
 
     def wears(self, uses: tuple[AdapterUse, ...]) -> bool:
-        """Whether the denoiser acts with exactly these, of those that change it."""
+        """Whether the denoiser acts with exactly these, of those that change it.
+
+        For any thread: while another changes it, the answer is of before or after.
+        """
         return all(self._worn[part] == uses for part in self.denoiser_parts)
 
     def wear(self, adapters: AdapterSet) -> bool:
@@ -72,6 +75,16 @@ class Slots:
     def wear_text(self, adapters: AdapterSet) -> bool:
         """The same of the text encoders."""
         return self._wear(adapters, self.text_parts)
+
+    def wears_text(self, adapters: AdapterSet) -> bool:
+        """Whether the text encoders act with these and no others."""
+        return all(self._worn[part] == adapters.touching((part,)) for part in self.text_parts)
+
+    def take_off(self) -> None:
+        """Nothing acts on any part, and the memory of what did is free."""
+        self._wear(NO_ADAPTERS, tuple(self.parts))
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def _wear(self, adapters: AdapterSet, parts: Sequence[str]) -> bool:
         changed = False

@@ -27,6 +27,10 @@ class Switch:
         self._cost_s = (self._cost_s + took_s) / 2 if self.switches else took_s
         self.switches += 1
 
+    def take_off(self) -> None:
+        """Nothing acts on any part of the model from now on, text encoders included."""
+        self._slots.take_off()
+
     def cost_s(self, uses: tuple[AdapterUse, ...]) -> float:
         """Seconds that a change to these would take now, as the last ones did; 0 before any."""
         return 0.0 if self._slots.wears(uses) else self._cost_s

@@ -25,7 +25,7 @@ class Delta(NamedTuple):
         return len(self.down)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class LoadedAdapter:
     """An adapter in main memory, in the precision of its file."""
 
@@ -41,6 +41,10 @@ class AdapterSet:
     uses: tuple[AdapterUse, ...] = ()
     loaded: tuple[LoadedAdapter, ...] = ()
     """As long as the row holds them, they need not be read again."""
+
+    def plus(self, use: AdapterUse, adapter: LoadedAdapter) -> "AdapterSet":
+        """These, and one whose name comes after theirs."""
+        return AdapterSet((*self.uses, use), (*self.loaded, adapter))
 
     def touching(self, parts: Collection[str]) -> tuple[AdapterUse, ...]:
         """Those that change one of these parts."""

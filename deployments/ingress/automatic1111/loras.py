@@ -1,5 +1,7 @@
 """`<lora:NAME:SCALE>` in a prompt: which adapters it asks for, and what is left to be read.
 
+`<lyco:...>`, which older versions of the web UI wanted for some kinds of files, is the same.
+
 Knows text only. Any other tag stays in the prompt, as does what is no tag.
 """
 
@@ -9,8 +11,8 @@ from deployments.errors import InvalidRequest
 from deployments.ingress.hints import shown
 from deployments.requests import AdapterWish
 
-_TAG = re.compile(r"<lora:([^<>]*)>")
-_NUMBER = re.compile(r"\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)\s*")
+_TAG = re.compile(r"<(?:lora|lyco):([^<>]*)>")
+_NUMBER = re.compile(r"\s*[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
 MAX_DIGITS = 40
 
 

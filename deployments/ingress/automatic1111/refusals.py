@@ -27,13 +27,14 @@ NO_SUCH_SAMPLER = 404
 _THEIR_NAMES = {
     "guidance_scale": "cfg_scale",
     "image": "init_images",
+    "loras": "tags of the prompt",
     "n": "batch_size * n_iter",
     "num_inference_steps": "steps",
     "scheduler": "sampler_name",
     "strength": "denoising_strength",
 }
 _OUR_NAMES = re.compile(
-    r"^(?:image|n|scheduler|strength)\b|\b(?:guidance_scale|num_inference_steps)\b"
+    r"^(?:image|loras|n|scheduler|strength)\b|\b(?:guidance_scale|num_inference_steps)\b"
 )
 """The short ones are words too, and a field only where a message begins with it."""
 

@@ -16,7 +16,7 @@ from deployments.ingress.automatic1111.loras import read_loras
 from deployments.ingress.bodies import decode_json
 from deployments.ingress.hints import MAX_SHOWN, listed, shown
 from deployments.ingress.inline import inline_file
-from deployments.ingress.resolve import nearest_size
+from deployments.ingress.resolve import check_prompt, nearest_size
 from deployments.requests import GenerationParams, ModelCard, ResizeMode
 
 ValueT = TypeVar("ValueT", int, float)
@@ -156,7 +156,9 @@ def model_of(fields: TextFields) -> str | None:
 def to_params(fields: TextFields, card: ModelCard) -> GenerationParams:
     """The body of txt2img in the service's own terms."""
     width, height = _size(fields, card)
-    prompt, adapters = read_loras(fields.prompt or "")
+    raw = fields.prompt or ""
+    check_prompt("prompt", raw)  # before it is searched for tags
+    prompt, adapters = read_loras(raw)
     return GenerationParams(
         prompt=prompt,
         adapters=adapters,

@@ -71,6 +71,8 @@ _DIFFUSION: dict[str, Json] = {
     "true_cfg_scale": _said("Another name of guidance_scale.", minimum=0),
     "denoising_strength": _said("Another name of strength.", exclusiveMinimum=0, maximum=1),
     "sampler_name": _said("Another name of scheduler."),
+    "lora": _said("Another name of loras."),
+    "image_loras": _said("Another name of loras."),
 }
 
 _IMAGES: dict[str, Json] = {
@@ -130,6 +132,7 @@ _KNOWN: dict[type[msgspec.Struct], dict[str, Json]] = {
     DiffusionOptions: _DIFFUSION,
     Lora: {
         "name": _said("From `/v1/capabilities`."),
+        "path": _said("Another name of name."),
         "scale": _said(
             "How strongly it acts; 1 is as it was trained. Default: the adapter's.",
             minimum=-MAX_ADAPTER_SCALE,

@@ -10,7 +10,7 @@ from deployments.ingress.documents.operation import (
     opened,
 )
 from deployments.ingress.jobs.wire import JobAnswer, JobFields
-from deployments.ingress.options import Loras
+from deployments.ingress.options import LORA_FIELDS
 from deployments.ingress.sse import StreamError
 
 GROUP = "Jobs"
@@ -72,7 +72,7 @@ OPERATIONS = (
         ),
         bodies=(
             Body(
-                type=opened(JobFields, loras=Loras),
+                type=opened(JobFields, **LORA_FIELDS),
                 example={"prompt": PROMPT, "id": "postcard-7", "seed": SEED},
             ),
         ),

@@ -16,16 +16,15 @@ from deployments.ingress.openai.answers import ImagesAnswer, ModelEntry, ModelLi
 from deployments.ingress.openai.edits import ImageReference, JsonEditFields
 from deployments.ingress.openai.events import Completed, PartialImage
 from deployments.ingress.openai.fields import EditFields, GenerationFields, VariationFields
-from deployments.ingress.options import Loras
+from deployments.ingress.options import LORA_FIELDS
 from deployments.ingress.sse import StreamError
 
 GROUP = "OpenAI Images"
 REFUSALS = (400, 404, 408, 413, 429, 503)
 
-_GENERATION = opened(GenerationFields, loras=Loras)
-_EDIT, _VARIATION = opened(EditFields, loras=Loras), opened(VariationFields, loras=Loras)
-_JSON_EDIT = opened(JsonEditFields, images=tuple[ImageReference], loras=Loras)
-_TEXTS = {"loras": Loras}
+_GENERATION = opened(GenerationFields, **LORA_FIELDS)
+_EDIT, _VARIATION = opened(EditFields, **LORA_FIELDS), opened(VariationFields, **LORA_FIELDS)
+_JSON_EDIT = opened(JsonEditFields, images=tuple[ImageReference], **LORA_FIELDS)
 _ENTRY = {"id": "embedded", "created": 1_790_000_000, "object": "model", "owned_by": "stepwise"}
 _IMAGES = Answer(
     says="The pictures, as base64 or by their addresses.",
@@ -91,7 +90,7 @@ OPERATIONS = (
             Body(
                 media_types=(FORM,),
                 type=_EDIT,
-                texts=_TEXTS,
+                texts=LORA_FIELDS,
                 files=(_IMAGE, _MASK, File(name="mask_image", says="Another name of mask.")),
                 example={"prompt": PROMPT, "strength": 0.7},
             ),
@@ -115,7 +114,7 @@ OPERATIONS = (
             Body(
                 media_types=(FORM,),
                 type=_VARIATION,
-                texts=_TEXTS,
+                texts=LORA_FIELDS,
                 files=(_VARIED,),
                 example={"n": 2},
             ),

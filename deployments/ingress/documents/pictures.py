@@ -15,7 +15,7 @@ from deployments.ingress.documents.operation import (
     opened,
 )
 from deployments.ingress.huggingface import Parameters, Refusal, TaskBody
-from deployments.ingress.options import Loras
+from deployments.ingress.options import LORA_FIELDS
 from deployments.ingress.superlabs import PREFIX, Message, Options
 
 REPLACED = "The service that this one replaces"
@@ -25,9 +25,9 @@ _PICTURE = Answer(
     media_types=PICTURES,
 )
 _REFUSALS = (400, 404, 408, 413, 429, 503)
-_PARAMETERS: Any = opened(Parameters, loras=Loras)
+_PARAMETERS: Any = opened(Parameters, **LORA_FIELDS)
 _TASK = opened(TaskBody, parameters=_PARAMETERS | None, options=Any | None)
-_MESSAGE = opened(Message, options=opened(Options, loras=Loras))
+_MESSAGE = opened(Message, options=opened(Options, **LORA_FIELDS))
 _OPTIONS = {"prompt": PROMPT, "num_inference_steps": 20, "seed": SEED}
 _TEXTS = {"message_json": _MESSAGE}
 
