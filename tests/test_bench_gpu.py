@@ -26,9 +26,10 @@ from gpu.plan import FIRST, Row, all_rows, chosen_rows, is_usual
 from gpu.report import report, tables
 from gpu.rig import Rig
 from gpu.sizes import with_t5_layers
-from torch.autograd import DeviceType
+from torch._C._autograd import DeviceType
 
 from deployments.diffusion.batch import Batch, Layout
+from deployments.diffusion.loading import start_engine
 from deployments.diffusion.warmup import members_of
 
 ROOT = Path(__file__).parent.parent
@@ -228,7 +229,6 @@ def test_one_picture_at_a_time_compiles_for_nothing_else(
 ) -> None:
     rig = Rig(CPU, torch.float32, toy=True, t5_layers=None, threads=1, cache=str(tmp_path))
     started: list[tuple[int, ...]] = []
-    start_engine = gpu_engine.start_engine
 
     def watched(family: Any, settings: Any) -> Any:
         started.append(settings.lane_buckets)

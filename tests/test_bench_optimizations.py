@@ -226,7 +226,8 @@ def test_a_full_batch_runs_from_its_first_step_with_prompts_of_its_own(
 
 
 def test_a_step_is_the_mean_of_a_round_and_the_median_of_all() -> None:
-    rounds = [measuring._Round(1.0, step_s, []) for step_s in ([1, 3], [2, 4], [9, 9])]
+    times = ([1.0, 3.0], [2.0, 4.0], [9.0, 9.0])
+    rounds = [measuring._Round(1.0, step_s, []) for step_s in times]
     assert measuring.step_s(rounds) == 3.0
 
 

@@ -279,8 +279,10 @@ def test_each_part_of_a_checkpoint_is_counted_and_nothing_else(
 
 def test_a_checkpoint_of_flux_alone_is_counted_whole(tmp_path: Path) -> None:
     """Its names have no beginning in common."""
-    layers = ("double_blocks.0", "single_blocks.9", "img_in", "txt_in", "time_in.in_layer")
-    layers += ("vector_in.out_layer", "guidance_in.in_layer", "final_layer.linear")
+    layers = [
+        *("double_blocks.0", "single_blocks.9", "img_in", "txt_in", "time_in.in_layer"),
+        *("vector_in.out_layer", "guidance_in.in_layer", "final_layer.linear"),
+    ]
     path, part = tmp_path / "flux.safetensors", Part("transformer", FluxTransformer2DModel)
     save_file({f"{layer}.weight": torch.zeros(2, 3) for layer in layers}, path)
     assert ModelFiles(Flux, tmp_path, path, (part,)).weights() == {"transformer": 6 * len(layers)}

@@ -108,9 +108,10 @@ def test_with_whole_parts_moving_rows_run_in_waves(tiny_family: Family) -> None:
         engine.step()
         assert not first[0].done()  # sampled, and not decoded yet
         assert engine.stats().waiting == 1
-        drive(engine, first)
-        assert engine.stats().waiting == 1
-        drive(engine, [late])
+        while engine.stats().finished < 2:
+            engine.step()
+            assert engine.stats().waiting == 1
+        drive(engine, [*first, late])
         expected = [picture.result() for picture in (*first, late)]
     with driven(tiny_family) as usual:
         again = usual.submit(make_row(seed=2, num_inference_steps=2))

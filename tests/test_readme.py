@@ -4,11 +4,13 @@ import json
 import os
 import re
 import subprocess
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from ray import serve
 
+from deployments.diffusion.settings import Attention, Offload, Quantization
+from deployments.diffusion.switches.combinations import SWITCHES
 from tests.service import ROOT, WAIT_S, Service
 
 README = (ROOT / "README.md").read_text()
@@ -60,6 +62,16 @@ def test_a_key_as_shown() -> None:
         env={**os.environ, "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}"}, check=True,
     )  # fmt: skip
     assert "alice:" in made.stdout
+
+
+def test_every_switch_has_a_row() -> None:
+    section = README.split("## Switches\n")[1].split("\n## ")[0]
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    for name in (*SWITCHES, "dtype", "compile", "compile_scope"):
+        assert any(f"`{name}" in row for row in rows), name
+    for value in get_args(Attention) + get_args(Quantization) + get_args(Offload):
+        assert value in ("sdpa", "none") or any(value in row for row in rows), value
+    assert "<!-- figures: scripts/bench_optimizations.py -->" in section
 
 
 def test_every_block_is_run() -> None:

@@ -192,7 +192,7 @@ def test_fused_layers_take_the_place_of_three(plain: NDArray[np.int16]) -> None:
 
 def quantized_layers(family: Family) -> set[str]:
     """Their paths: all layers of the transformer blocks but those of norms, and no other."""
-    layers = {
+    layers: dict[str, Any] = {
         path: layer.weight
         for path, layer in family.denoiser.named_modules()
         if isinstance(layer, torch.nn.Linear)

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from batching.spans import Span, covered_s
-from torch.autograd import DeviceType
 from torch.profiler import profile
 
 _COPIES = ("Memcpy", "Memset")
@@ -15,7 +14,9 @@ _COPIES = ("Memcpy", "Memset")
 def kernel_spans(profiler: profile) -> list[Span]:
     """Begin and end of each kernel on any stream. Copies are none."""
     assert profiler.profiler is not None
-    return spans_of(profiler.profiler.kineto_results.events())
+    results = profiler.profiler.kineto_results
+    assert results is not None
+    return spans_of(results.events())
 
 
 def spans_of(events: Sequence[Any]) -> list[Span]:
@@ -38,7 +39,7 @@ def idle_share(kernels: Sequence[Span]) -> float:
 
 def _is_kernel(event: Any) -> bool:
     return (
-        event.device_type() == DeviceType.CUDA
+        event.device_type().name == "CUDA"
         and not event.is_user_annotation()
         and not event.name().startswith(_COPIES)
     )
