@@ -14,6 +14,15 @@ from deployments.diffusion.families.family import Family
 from deployments.diffusion.sampling import make_scheduler
 from deployments.requests import PreparedImage, Row
 
+MODES = {
+    "text": (None, False),
+    "image 0.3": (0.3, False),
+    "image 0.7": (0.7, False),
+    "inpaint 0.7": (0.7, True),
+    "inpaint 1.0": (1.0, True),
+}
+"""Strength, and whether there is a mask."""
+
 
 def by_pipeline(
     family: Family, row: Row, prepared: PreparedImage | None = None, **more: Any

@@ -32,6 +32,7 @@ from deployments.diffusion.sampling import FlowShift, make_scheduler
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.requests import PreparedImage, Row
 from tests.driving import drive, driven, make_prepared, make_row, pictures
+from tests.pipelines import MODES
 from tests.tiny_families import MAKERS
 from tests.tiny_model import open_model
 
@@ -152,16 +153,6 @@ def arguments_of(family: Any, row: Row, prepared: PreparedImage | None) -> dict[
     if prepared is not None and prepared.mask is not None:
         arguments |= {"mask_image": torch.tensor(prepared.mask)[None, None]}
     return arguments
-
-
-MODES = {
-    "text": (None, False),
-    "image 0.3": (0.3, False),
-    "image 0.7": (0.7, False),
-    "inpaint 0.7": (0.7, True),
-    "inpaint 1.0": (1.0, True),
-}
-"""Strength, and whether there is a mask."""
 
 
 def combinations() -> Iterator[Any]:

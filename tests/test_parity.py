@@ -19,18 +19,10 @@ from deployments.diffusion.model_files import EMBEDDED
 from deployments.diffusion.samplers import SAMPLERS
 from deployments.requests import PreparedImage, Row
 from tests.driving import drive, driven, make_prepared, make_row
-from tests.pipelines import by_pipeline
+from tests.pipelines import MODES, by_pipeline
 from tests.tiny_model import open_model, save_tiny_model
 
 TOLERANCE = 1e-4
-MODES = {
-    "text": (None, False),
-    "image 0.3": (0.3, False),
-    "image 0.7": (0.7, False),
-    "inpaint 0.7": (0.7, True),
-    "inpaint 1.0": (1.0, True),
-}
-"""Strength, and whether there is a mask."""
 MODELS = ("epsilon", "v_prediction")
 FAMILIAR = [name for name in SAMPLERS if not name.endswith("Scheduler")]
 
