@@ -262,7 +262,7 @@ def test_what_cannot_be_used_is_logged_once_at_the_start(
         ({"name": "ink", "source": ""}, "source is empty: name a .safetensors file"),
     ],
 )
-def test_adapters_that_cannot_be_are_refused(adapter: dict[str, str], message: str) -> None:
+def test_adapters_that_cannot_be_are_refused(adapter: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Adapter(**adapter)
 
