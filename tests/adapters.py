@@ -10,9 +10,10 @@ from peft import LoraConfig, inject_adapter_in_model
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
 
-from deployments.diffusion.adapters.shelf import AdapterShelf
+from deployments.diffusion.adapters.shelf import AdapterShelf, FailedFile
 from deployments.diffusion.adapters.weights import NO_ADAPTERS, AdapterSet
 from deployments.diffusion.families.family import Family
+from deployments.errors import AdapterFailed
 from deployments.requests import AdapterUse
 
 Tensors = dict[str, torch.Tensor]
@@ -28,11 +29,13 @@ def layers_of(family: Family) -> Sequence[str]:
 
 
 def taken(shelf: AdapterShelf, uses: Sequence[AdapterUse]) -> AdapterSet:
-    """These from the shelf, on this thread: what is not there is read."""
+    """These from the shelf, on this thread: what is not there is read. Raises AdapterFailed."""
     found = NO_ADAPTERS
     for use in uses:
-        while (loaded := shelf.find(use.name)) is None:
-            shelf.keep(shelf.read(use.name))
+        loaded = shelf.find(use.name) or shelf.read(use.name)
+        shelf.keep(loaded)
+        if isinstance(loaded, FailedFile):
+            raise AdapterFailed(loaded.message)
         found = found.plus(use, loaded)
     return found
 

@@ -143,6 +143,30 @@ def test_a_file_that_failed_is_read_again_once_it_has_changed(
     assert reader.read == ["ink", "ink"]
 
 
+def test_a_file_that_is_being_written_is_not_read_for_ever(
+    family: Family, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    path, read = tmp_path / "half.safetensors", 0
+    path.touch()
+
+    def reading(adapter: Adapter, family: Family) -> Any:
+        nonlocal read
+        read += 1
+        path.write_bytes(b"x" * read)
+        if read > 1:
+            return read_adapter(adapter, family)
+        raise AdapterFailed("not all of it is there")
+
+    monkeypatch.setattr(READ, reading)
+    with driven(family, adapters=(Adapter(name="ink", source=str(path)),)) as engine:
+        with pytest.raises(AdapterFailed, match="not all of it"):
+            engine.submit(make_row(adapters=(INK,))).result(timeout=60)
+        assert read == 1
+        with pytest.raises(AdapterFailed, match="cannot be read"):
+            engine.submit(make_row(adapters=(INK,))).result(timeout=60)
+        assert read == 2
+
+
 def test_what_left_the_shelf_is_found_while_a_row_has_it(
     family: Family, sources: tuple[Adapter, ...], reader: Reader
 ) -> None:
@@ -262,7 +286,7 @@ def test_what_cannot_be_used_is_logged_once_at_the_start(
         ({"name": "ink", "source": ""}, "source is empty: name a .safetensors file"),
     ],
 )
-def test_adapters_that_cannot_be_are_refused(adapter: dict[str, str], message: str) -> None:
+def test_adapters_that_cannot_be_are_refused(adapter: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         Adapter(**adapter)
 

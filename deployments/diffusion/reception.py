@@ -16,7 +16,7 @@ from deployments.diffusion.faults import lost
 from deployments.diffusion.progress import notify, progress_of
 from deployments.diffusion.queue import StepQueue
 from deployments.diffusion.run import Run, Ticket, answer
-from deployments.errors import EngineFailed, Requeue, StepwiseError
+from deployments.errors import AdapterFailed, EngineFailed, Requeue, StepwiseError
 from deployments.requests import PreparedImage, Row
 
 logger = logging.getLogger(__name__)
@@ -75,11 +75,18 @@ class Reception:
         self._thread.shutdown()
 
     def _settle(
-        self, row: Row, prepared: PreparedImage | None, ticket: Ticket, run: Run | None = None
+        self,
+        row: Row,
+        prepared: PreparedImage | None,
+        ticket: Ticket,
+        run: Run | None = None,
+        failed: FailedFile | None = None,
     ) -> None:
-        """`run` is the row's, if it has begun and waited for a file."""
+        """`run` is the row's, if it has begun and waited for a file, which may have `failed`."""
         try:
             self._check_open()
+            if failed is not None:
+                raise AdapterFailed(failed.message)
             if not ticket.future.done():
                 run = run or self._begun(row, prepared, ticket)
                 name = self._desk.put_on_adapters(run)
@@ -123,14 +130,16 @@ class Reception:
     def _have_read(self, name: str, reading: Future[LoadedAdapter | FailedFile]) -> None:
         if reading.cancelled():
             return  # as by `close`, which has answered all that waited
-        self._shelf.keep(reading.result())
+        read = reading.result()
+        self._shelf.keep(read)
         with self._changed:
             runs = self._unread.pop(name, [])
-        self._go_on(runs)
+        # Whoever waited for this is answered by it: a file that is being written changes all along.
+        self._go_on(runs, read if isinstance(read, FailedFile) else None)
 
-    def _go_on(self, runs: list[Run]) -> None:
+    def _go_on(self, runs: list[Run], failed: FailedFile | None = None) -> None:
         for run in runs:
-            self._settle(run.row, run.prepared, run.ticket, run)
+            self._settle(run.row, run.prepared, run.ticket, run, failed)
 
     def _enqueue(self, run: Run) -> None:
         with self._changed:

@@ -124,7 +124,7 @@ FIELDS = [
     generation("two aliases", "step", VALUE, "same", steps=7, step=8),
     generation("an alias of a wrong type", "steps", TYPE, "an integer", steps="7"),
     generation("adapters by another name", "loras", TYPE, "an array", lora="x"),
-    generation("adapters by two names", "lora", VALUE, "same", lora=[1], image_loras=[2]),
+    generation("adapters by two names", "lora", VALUE, "same", lora=[1], loras=[2]),
     generation("an adapter of no name", "loras", MISSING, "loras[0].name", loras=[{"scale": 1}]),
     generation("an adapter by its file", "loras", UNKNOWN, "'file'", loras=[{"file": "x"}]),
     generation("adapters as number", "loras", TYPE, "an array", loras=1),

@@ -61,7 +61,7 @@ TASKS = [
     task("unknown parameter", UNKNOWN, "'nonsense'", nonsense=1),
     task("misspelt parameter", UNKNOWN, "did you mean 'seed'?", sed=1),
     task("n", UNKNOWN, "known here", n=2),
-    task("an adapter", UNKNOWN, "did you mean 'loras'?", lora="x"),
+    task("an adapter", TYPE, "loras must be an array", lora="x"),
     task("target size as text", TYPE, "target_size", target_size="64x64"),
     task("half a target size", MISSING, "height", target_size={"width": 64}, inputs=BASE64),
     task(
