@@ -145,7 +145,7 @@ def test_a_step_in_load_is_followed_and_waits_come_down(monkeypatch: pytest.Monk
     fleet.run(600, lambda _: 3.0)
     followed = next(i for i, n in enumerate(fleet.targets[300:]) if n >= 4)
     assert followed <= fleet.REPORT_S + 15 + 5
-    assert max(fleet.waits[600:]) > TARGET_WAIT_S > fleet.waits[-1]
+    assert max(fleet.waits) > TARGET_WAIT_S > fleet.waits[-1]
     assert 4 <= fleet.target <= 5, "enough for the load, and no more once the backlog is gone"
     fleet.run(600, lambda _: 0.2)
     assert fleet.target == 1

@@ -56,7 +56,8 @@ def test_a_picture_is_its_seeds_own_and_says_what_it_is(slept: list[float]) -> N
     assert (first == again).all()
     assert np.abs(first - second).max() > 100
     label = first[4:24, 8:300]
-    assert {0, 255} <= set(np.unique(label)), "black letters with a white edge"
+    assert label.min() < 16, "black letters ..."
+    assert label.max() > 239, "... with a white edge"
 
 
 def test_input_images_show(slept: list[float]) -> None:
