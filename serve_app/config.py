@@ -17,6 +17,7 @@ from deployments.imaging.settings import ImagingSettings
 from deployments.ingress.hints import did_you_mean, listed
 from deployments.ingress.settings import IngressSettings
 from deployments.jobs.settings import JobsSettings
+from serve_app.autoscaling import POLICY
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,7 +60,7 @@ class DeploymentOptions(Section, frozen=True, kw_only=True):
         """The keyword arguments of a Serve deployment's `.options()`."""
         options: dict[str, Any] = {
             name: getattr(self, name)
-            for name in self.__struct_fields__
+            for name in DeploymentOptions.__struct_fields__
             if name not in ("num_cpus", "num_gpus", "num_replicas", "autoscaling_config")
         }
         if self.autoscaling_config is None:
@@ -70,11 +71,49 @@ class DeploymentOptions(Section, frozen=True, kw_only=True):
         return {**options, "ray_actor_options": actor}
 
 
+class ModelDeployment(DeploymentOptions, frozen=True, kw_only=True):
+    """As every deployment, and scaled by work where a wait is given."""
+
+    target_wait_s: float | None = None
+    """How long a row may wait before there are more replicas, by the measured cost of the rows
+    before it. Without it `autoscaling_config` scales by Serve's own `target_ongoing_requests`."""
+    max_load: float = 0.8
+    """How much of its capacity a replica should be using: with more asked of it, there are more."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.max_load <= 1:
+            raise ValueError(f"max_load is {self.max_load:g}: use 0 < max_load <= 1")
+        if self.target_wait_s is None:
+            return
+        if self.target_wait_s <= 0:
+            raise ValueError(f"target_wait_s is {self.target_wait_s:g}: use a number above 0")
+        if self.autoscaling_config is None:
+            raise ValueError(
+                f"target_wait_s is {self.target_wait_s:g} and there is no autoscaling_config: "
+                "give one with min_replicas and max_replicas, or leave target_wait_s out"
+            )
+        for key in ("policy", "target_ongoing_requests"):
+            if key in self.autoscaling_config:
+                raise ValueError(
+                    f"target_wait_s and autoscaling_config's {key} are both given: keep one"
+                )
+
+    def as_serve_options(self) -> dict[str, Any]:
+        """The keyword arguments of a Serve deployment's `.options()`."""
+        options = super().as_serve_options()
+        if self.target_wait_s is not None:
+            kwargs = {"target_wait_s": self.target_wait_s, "max_load": self.max_load}
+            policy = {"policy_function": POLICY, "policy_kwargs": kwargs}
+            options["autoscaling_config"] = {**options["autoscaling_config"], "policy": policy}
+        return options
+
+
 class ModelSection(Section, frozen=True, kw_only=True):
     """One model: its engine and the replicas that run it."""
 
     settings: DiffusionSettings
-    deployment: DeploymentOptions = DeploymentOptions()
+    deployment: ModelDeployment = ModelDeployment()
 
     def __post_init__(self) -> None:
         if self.settings.memory_fraction != 1 and 0 < self.deployment.num_gpus < 1:

@@ -39,6 +39,7 @@ def test_sd15_is_what_the_readme_says() -> None:
     assert "num_replicas" not in options
     scaling = options["autoscaling_config"]
     assert (scaling["min_replicas"], scaling["max_replicas"]) == (1, 4)
+    assert scaling["policy"]["policy_kwargs"] == {"target_wait_s": 5, "max_load": 0.8}
     assert model.settings.compile == "default"
 
 

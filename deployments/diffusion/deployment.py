@@ -1,10 +1,12 @@
 """The diffusion deployment: one model and one engine thread per replica."""
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator
 
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.stats import EngineStats
+from deployments.diffusion.work import WorkMeter
 from deployments.logs import log_through_serve
 from deployments.requests import ImageResult, ModelCard, PreparedImage, Progress, Row
 
@@ -18,6 +20,7 @@ class Diffusion:
 
         log_through_serve()
         self._worker = EngineWorker(settings)
+        self._meter = WorkMeter(time.monotonic())
 
     async def generate(self, row: Row, prepared: PreparedImage | None = None) -> ImageResult:
         """One picture. Cancelling the call frees the row's lanes at the next step.
@@ -64,6 +67,12 @@ class Diffusion:
     async def stats(self) -> EngineStats:
         """The engine's counters."""
         return self._worker.engine.stats()
+
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """For the scaling policy: the work that waits here, and the load since last time."""
+        stats = self._worker.engine.stats()
+        load = self._meter.load(stats.done_s, time.monotonic())
+        return {"waiting_s": stats.pending_s, "load": load}
 
     def check_health(self) -> None:
         """Raises when the engine has died or its step hangs; it never touches the device."""

@@ -285,7 +285,8 @@ class Engine:
                 self._capacity.observe(batch.key, load, self._clock() - begun_s)
         if outcome.splits and outcome.out_of_memory:
             self._make_room(batch)
-        self._count(steps=1, row_steps=rows, lane_steps=lanes)
+        done_s = load * self._capacity.lane_call_s(batch.key)
+        self._count(steps=1, row_steps=rows, lane_steps=lanes, done_s=done_s)
         self._stats.max_rows = max(self._stats.max_rows, rows)
 
     def _make_room(self, batch: Batch) -> None:
@@ -352,7 +353,7 @@ class Engine:
         batch = self._batches[run.key]
         return run.calls_left * self._capacity.step_s(run.key, batch.load) + self._curve.decode_s
 
-    def _count(self, **increments: int) -> None:
+    def _count(self, **increments: float) -> None:
         with self._changed:
             for name, increment in increments.items():
                 setattr(self._stats, name, getattr(self._stats, name) + increment)

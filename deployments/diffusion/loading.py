@@ -17,10 +17,11 @@ from deployments.diffusion.capacity import CapacityCurve, CurveKey, CurveStore
 from deployments.diffusion.compiled import compiled_step
 from deployments.diffusion.engine import Engine
 from deployments.diffusion.families.family import Family, Size
+from deployments.diffusion.families.paced import Paced, read_pace
 from deployments.diffusion.memory import allowed_bytes, check_fits, limit_memory
 from deployments.diffusion.model_files import find_model
 from deployments.diffusion.reading import read_pipeline
-from deployments.diffusion.settings import DiffusionSettings
+from deployments.diffusion.settings import PACED, DiffusionSettings
 from deployments.diffusion.switches.caching import step_cache
 from deployments.diffusion.switches.combinations import SWITCHES
 from deployments.diffusion.switches.requirements import check_requirements
@@ -106,6 +107,8 @@ def _curve_key(family: Family, settings: DiffusionSettings, size: Size) -> Curve
 
 def load_family(settings: DiffusionSettings) -> Family:
     """The model itself, on its device. Raises ValueError for what cannot be served."""
+    if settings.source == PACED:
+        return Paced(read_pace(Path(settings.pace).expanduser()))
     device = _device(settings)
     check_requirements(settings, device)
     files = find_model(settings)

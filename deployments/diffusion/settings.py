@@ -12,6 +12,9 @@ from deployments.requests import MAX_ADAPTER_SCALE
 
 Device = Literal["auto", "cpu", "cuda"]
 Dtype = Literal["float32", "bfloat16", "float16"]
+
+PACED = "paced"
+"""The source that is no model."""
 CompileMode = Literal["off", "default", "reduce-overhead", "max-autotune"]
 Attention = Literal["sdpa", "sliced", "plain", "xformers", "flash", "sage"]
 Offload = Literal["none", "model", "sequential", "group"]
@@ -53,6 +56,9 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     source: str
     """`embedded` (the model that ships with the package), a diffusers folder, a .safetensors file,
     or a hub id."""
+    pace: str = ""
+    """For the source `paced`, which waits as a GPU would and computes nothing: a file of step
+    times, as those in configs/paces."""
     source_config: str = ""
     """For a .safetensors file: a diffusers folder of its family, for configs and tokenizers.
     Parts whose weights it has are taken from it, as FLUX's text encoders."""
@@ -155,6 +161,13 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
             raise ValueError(f"lane_buckets is {buckets}: list rising positive numbers, as 1, 2, 4")
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,64}", self.id):
             raise ValueError(f"id is {self.id!r}: use 1 to 64 letters, digits, '.', '_' or '-'")
+        if (self.source == PACED) != bool(self.pace):
+            raise ValueError(
+                f"source is {self.source!r} and pace {self.pace!r}: give both for an engine that "
+                "only keeps a GPU's time, or neither"
+            )
+        if self.source == PACED and self.adapters:
+            raise ValueError("source is 'paced' and there are adapters: it has no layers for them")
         for size in self.sizes:
             if not re.fullmatch(r"[1-9][0-9]{1,4}x[1-9][0-9]{1,4}", size):
                 raise ValueError(f"sizes has {size!r}: write a size as 1024x768")

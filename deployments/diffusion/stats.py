@@ -13,6 +13,8 @@ class EngineStats:
     row_steps: int = 0
     """Rows that shared those forwards: row_steps / steps is the mean batch."""
     lane_steps: int = 0
+    done_s: float = 0.0
+    """Work that the forwards have done, in seconds of full batches."""
     max_rows: int = 0
     """The most rows that ever shared one forward."""
     finished: int = 0

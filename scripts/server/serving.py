@@ -22,6 +22,8 @@ CONFIG = Path(__file__).resolve().parent.parent.parent / "configs" / "local.yaml
 def running_serve() -> Iterator[int]:
     """Starts Ray and Serve's proxy, gives the proxy's port, and ends both."""
     os.environ["RAY_AUTH_MODE"] = "disabled"  # else Ray writes a token into the home folder
+    # Of what replicas tell the autoscaler; Serve's own period is 10 s.
+    os.environ["RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S"] = "1"
     port = free_port()
     ray.init(
         address="local",

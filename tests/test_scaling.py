@@ -1,0 +1,92 @@
+"""Replicas on a real Serve follow the work, with an engine that keeps a GPU's time."""
+
+import base64
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from ray import serve
+from server.serving import local_args
+
+from deployments.diffusion.families.paced import Paced, read_pace
+from serve_app.app import build
+from tests.driving import drive, driven, make_row, pixels, pixels_of
+from tests.service import WAIT_S, Service
+
+PACE = Path(__file__).parent.parent / "configs" / "paces" / "h100-sd15.json"
+JOBS = 160
+"""Of 50 steps each: half a minute's work of one replica."""
+
+
+def args() -> dict[str, Any]:
+    found = local_args()
+    [local] = found["models"]
+    found["models"] = [
+        {
+            "settings": {"id": "paced", "source": "paced", "pace": str(PACE), "max_queue_s": 50},
+            "deployment": {
+                **{k: v for k, v in local["deployment"].items() if k != "num_replicas"},
+                "target_wait_s": 2,
+                "autoscaling_config": {
+                    "min_replicas": 1,
+                    "max_replicas": 3,
+                    "look_back_period_s": 2,
+                    "upscale_delay_s": 1,
+                    "downscale_delay_s": 5,
+                },
+            },
+        }
+    ]
+    return found
+
+
+@pytest.fixture
+def fleet(service: Service) -> Iterator[httpx.Client]:
+    serve.run(build(args()), name="fleet", route_prefix="/fleet")
+    with httpx.Client(base_url=f"{service.url}/fleet", timeout=2 * WAIT_S) as client:
+        yield client
+    serve.delete("fleet")
+
+
+def replicas() -> int:
+    states = serve.status().applications["fleet"].deployments["diffusion-paced"].replica_states
+    return states.get("RUNNING", 0)
+
+
+def wait_for(wanted: int) -> None:
+    """Serve's own controller decides every tenth of a second; this asks as often as it can."""
+    for _ in range(20_000):
+        if replicas() == wanted:
+            return
+    raise AssertionError(f"{replicas()} replicas run; wanted {wanted}")
+
+
+@pytest.mark.slow
+def test_replicas_follow_the_work_and_nothing_is_lost(fleet: httpx.Client) -> None:
+    wait_for(1)
+
+    def ask(seed: int) -> httpx.Response:
+        body = {"prompt": "x", "seed": seed, "num_inference_steps": 50, "size": "512x512"}
+        return fleet.post("/v1/images/generations", json=body)
+
+    with ThreadPoolExecutor(JOBS) as callers:
+        answers = [callers.submit(ask, seed) for seed in range(JOBS)]
+        wait_for(3)
+        assert {answer.result().status_code for answer in answers} == {200}
+    wait_for(1)
+    content = base64.b64decode(answers[7].result().json()["data"][0]["b64_json"])
+    with driven(Paced(read_pace(PACE))) as engine:
+        row = make_row(
+            seed=7,
+            width=512,
+            height=512,
+            num_inference_steps=50,
+            guidance_scale=7.5,
+            scheduler="EulerDiscreteScheduler",
+        )
+        future = engine.submit(row)
+        drive(engine, [future])
+    assert (pixels_of(content) == pixels(future.result())).all()
