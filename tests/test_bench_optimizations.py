@@ -45,11 +45,9 @@ def test_every_switch_alone_is_a_setting_that_there_is() -> None:
 def test_a_switch_is_compared_with_its_own_settings_without_it() -> None:
     known = {switch.name: switch for switch in switches("folder")}
     for switch in known.values():
-        if not switch.settings or switch.against == PLAIN:
-            continue
         baseline = known[switch.against]
-        assert set(baseline.settings.items()) < set(switch.settings.items())
-        assert baseline.is_large == switch.is_large
+        assert set(baseline.settings.items()) <= set(switch.settings.items())
+        assert baseline.is_large == switch.is_large  # or the pictures are of different sizes
     assert known["attention_sage"].against == known["fp8_dynamic"].against == "bfloat16"
     assert known["int8_dynamic_compiled"].against == "compile_default"
 

@@ -55,7 +55,7 @@ def switches(tiny_vae: str) -> Iterator[Switch]:
     for offload in ("model", "sequential", "group"):
         yield Switch(f"offload_{offload}", {"offload": offload})
     yield from _compiled()
-    yield Switch(PLAIN_LARGE, is_large=True)
+    yield Switch(PLAIN_LARGE, against=PLAIN_LARGE, is_large=True)
     yield Switch("vae_tiling", {"vae_tiling": True}, against=PLAIN_LARGE, is_large=True)
 
 
