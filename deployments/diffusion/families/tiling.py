@@ -11,8 +11,10 @@ from typing import NamedTuple
 
 import torch
 
-OVERLAP = 0.25
-"""Of a tile's side, at least: over so much of it one tile fades into the next."""
+OVERLAP, LEAST_OVERLAP = 0.25, 8
+"""Of a tile's side, and in cells: over so much of it one tile fades into the next. How far an
+autoencoder sees is counted in cells: with 4 the embedded model's seams were up to 33 of 255 levels,
+with 6 up to 18, with 8 up to 11."""
 
 
 class Span(NamedTuple):
@@ -31,6 +33,11 @@ class Tiling:
     """Squares of `side` latent cells; what is no larger than one along an axis is not cut there."""
 
     side: int
+
+    @property
+    def overlap(self) -> int:
+        """Cells that neighbours share at least; never more than half of a tile."""
+        return min(max(math.ceil(OVERLAP * self.side), LEAST_OVERLAP), self.side // 2)
 
     def is_needed(self, height: int, width: int) -> bool:
         """Whether so many cells are more than one tile."""
@@ -52,8 +59,8 @@ class Tiling:
                 if whole is None:
                     shape = (*tile.shape[:2], height * scale, width * scale)
                     whole = torch.zeros(shape, device=tile.device)
-                down = _share(row, rows, scale).to(tile.device)
-                along = _share(column, columns, scale).to(tile.device)
+                down = _share(row, rows, self.overlap, scale).to(tile.device)
+                along = _share(column, columns, self.overlap, scale).to(tile.device)
                 whole[..., row.times(scale), column.times(scale)] += tile * (down[:, None] * along)
         assert whole is not None
         return whole
@@ -62,27 +69,27 @@ class Tiling:
         """Tiles along an axis of so many cells, all of one length, evenly spaced."""
         if length <= self.side:
             return [Span(0, length)]
-        most = self.side - math.ceil(OVERLAP * self.side)
+        most = self.side - self.overlap
         number = math.ceil((length - self.side) / most) + 1
         starts = [round(i * (length - self.side) / (number - 1)) for i in range(number)]
         return [Span(start, start + self.side) for start in starts]
 
 
-def _share(span: Span, spans: list[Span], scale: int) -> torch.Tensor:
+def _share(span: Span, spans: list[Span], overlap: int, scale: int) -> torch.Tensor:
     """(cells * scale,): the tile's share of every place along the axis; over all tiles they add up
     to 1."""
     total = torch.zeros(spans[-1].stop * scale)
     for other in spans:
-        total[other.times(scale)] += _ramps(other, scale)
-    return _ramps(span, scale) / total[span.times(scale)]
+        total[other.times(scale)] += _ramps(other, overlap, scale)
+    return _ramps(span, overlap, scale) / total[span.times(scale)]
 
 
-def _ramps(span: Span, scale: int) -> torch.Tensor:
+def _ramps(span: Span, overlap: int, scale: int) -> torch.Tensor:
     """Rising from both ends of a tile to 1 where no other tile reaches.
 
     Slowly at first: near its ends a tile is least what the whole picture would be.
     """
     length = (span.stop - span.start) * scale
     places = torch.arange(length) + 0.5
-    risen = torch.minimum(places, length - places).div(OVERLAP * length).clamp(max=1)
+    risen = torch.minimum(places, length - places).div(overlap * scale).clamp(max=1)
     return risen**2 * (3 - 2 * risen)
