@@ -103,7 +103,7 @@ class Fleet:
         self._decide = autoscaling_policy._apply_autoscaling_config(POLICY)
         self._state: dict[str, Any] = {}
         self._told = {WAITING: {0: 0.0}, LOAD: {0: 0.0}}
-        monkeypatch.setattr(autoscaling_policy.time, "time", lambda: float(self.now_s))
+        monkeypatch.setattr("ray.serve.autoscaling_policy.time.time", lambda: float(self.now_s))
 
     def run(self, seconds: int, demand: Callable[[int], float]) -> None:
         """`demand` is the work that arrives in a second, in seconds of one replica."""

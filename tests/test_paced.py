@@ -25,7 +25,7 @@ def row(**changes: Any) -> Any:
 def slept(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """What the engine waited for; nobody really waits."""
     waits: list[float] = []
-    monkeypatch.setattr(paced.time, "sleep", waits.append)
+    monkeypatch.setattr("deployments.diffusion.families.paced.time.sleep", waits.append)
     return waits
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 from ray import serve
+from ray.serve._private.common import ReplicaState
 from server.serving import local_args
 
 from deployments.diffusion.families.paced import Paced, read_pace
@@ -53,7 +54,7 @@ def fleet(service: Service) -> Iterator[httpx.Client]:
 
 def replicas() -> int:
     states = serve.status().applications["fleet"].deployments["diffusion-paced"].replica_states
-    return states.get("RUNNING", 0)
+    return states.get(ReplicaState.RUNNING, 0)
 
 
 def wait_for(wanted: int) -> None:

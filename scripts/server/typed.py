@@ -11,9 +11,14 @@ CONFIG = pydantic.ConfigDict(extra="forbid", frozen=True)
 
 
 def model_of(struct: type[msgspec.Struct]) -> type[pydantic.BaseModel]:
-    """The same names, types and defaults; unknown fields are refused by both."""
+    """The same names, types and defaults; unknown fields are refused by both.
+
+    What msgspec leaves undecoded for later, pydantic decodes at once, as anything.
+    """
     fields: dict[str, Any] = {
-        field.encode_name: (field.type, ... if field.required else field.default)
+        field.encode_name: (Any, None)
+        if field.type is msgspec.Raw
+        else (field.type, ... if field.required else field.default)
         for field in msgspec.structs.fields(struct)
     }
     model: type[pydantic.BaseModel] = pydantic.create_model(
