@@ -494,7 +494,8 @@ def test_a_hundred_switches_of_a_compiled_step_compile_nothing(
         latents_of(engine, [rows[-1]])
         assert graphs_compiled() == graphs
         assert engine.stats().recompiles == 0
-        assert abs(tensors_alive() - alive) <= 20  # what Python still holds of the last rows
+        # What Python still holds of the last rows; fewer is no leak, as the compiler lets go too.
+        assert tensors_alive() - alive <= 20
     with driven(studio.family, adapters=studio.sources) as eager:
         expected = latents_of(eager, rows)
     for row in rows:
