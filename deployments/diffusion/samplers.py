@@ -109,14 +109,15 @@ _FLOW_ODE = {
     "use_flow_sigmas": True,
 }
 
-_FLOW_EULER, _FLOW_HEUN = "FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"
+FLOW_EULER, _FLOW_HEUN = "FlowMatchEulerDiscreteScheduler", "FlowMatchHeunDiscreteScheduler"
+"""The first is the one that every flow-matching model is published with."""
 
 
 def _named_for_flow() -> Iterator[tuple[str, Sampler]]:
     even = dict.fromkeys(_SPACINGS.values(), False)
-    yield "Euler", Sampler(_FLOW_EULER, even)
+    yield "Euler", Sampler(FLOW_EULER, even)
     for spacing, setting in _SPACINGS.items():
-        yield f"Euler {spacing}", Sampler(_FLOW_EULER, {**even, setting: True})
+        yield f"Euler {spacing}", Sampler(FLOW_EULER, {**even, setting: True})
     yield "Heun", Sampler(_FLOW_HEUN, {})
     for order in (2, 3):
         settings = {**_FLOW_ODE, "use_lu_lambdas": False, "solver_order": order}
@@ -128,7 +129,7 @@ def _named_for_flow() -> Iterator[tuple[str, Sampler]]:
             {**_FLOW_ODE, "solver_type": "bh2", "solver_order": 2, "predict_x0": True},
         ),
     )
-    for scheduler in (_FLOW_EULER, _FLOW_HEUN):
+    for scheduler in (FLOW_EULER, _FLOW_HEUN):
         yield scheduler, Sampler(scheduler, {})
 
 

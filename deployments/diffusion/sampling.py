@@ -27,14 +27,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deployments.diffusion.probe import BASIS, Call, probe
-from deployments.diffusion.samplers import SAMPLERS, Sampler
+from deployments.diffusion.samplers import FLOW_EULER, SAMPLERS, Sampler
 from deployments.errors import UnsupportedScheduler
 
 _TABLES_KEPT = 512
 
 FLOW = "flow_prediction"
-FLOW_EULER = "FlowMatchEulerDiscreteScheduler"
-"""The scheduler that every flow-matching model is published with."""
 
 
 @dataclass(frozen=True, slots=True)
