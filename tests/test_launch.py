@@ -51,6 +51,8 @@ def launched() -> Iterator[Launched]:
         said += line
         if "Ctrl-C stops everything" in line:
             break
+    else:
+        pytest.fail(f"it ended before it was ready: {said}")
     yield Launched(process, port, said)
     process.kill()
 
@@ -82,7 +84,10 @@ def test_the_readmes_curl_gives_a_picture(launched: Launched, tmp_path: Path) ->
 
 def test_a_second_service_on_the_port_is_refused_with_the_cure(launched: Launched) -> None:
     second = launch("--port", str(launched.port))
-    said, _ = second.communicate(timeout=120)
+    try:
+        said, _ = second.communicate(timeout=120)
+    finally:
+        second.terminate()  # one that started after all would be in the way of every other test
     assert second.returncode != 0
     assert f"try --port {launched.port + 1}" in said
 

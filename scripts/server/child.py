@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -47,11 +48,19 @@ def end_with_parent() -> None:
 
 
 def free_port() -> int:
-    """A port on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-    return port
+    """A port on which nothing listens, out of those that nobody is given unasked.
+
+    Linux hands out 32768 and above to whoever connects, and Ray's workers take 10002 to 19999:
+    a port from there may be gone again before the service that it was meant for binds it.
+    """
+    for port in random.sample(range(20_000, 32_768), 100):
+        with socket.socket() as probe:
+            try:
+                probe.bind((HOST, port))
+            except OSError:
+                continue
+        return port
+    raise RuntimeError(f"100 ports of {HOST} between 20000 and 32767 were tried; none is free")
 
 
 def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
