@@ -1,15 +1,24 @@
 """Rows on their way to the replicas that make them: over Serve's handles, whoever asks.
 
 The one file between the rooms that knows Ray. An input image goes by way of imaging; a row that a
-full or lost replica gave back is offered again; Ray's errors become ours.
+full replica gave back is offered again, one whose replica was lost is repeated once; Ray's errors
+become ours.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import suppress
 from typing import Any
 
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    RayActorError,
+    RayError,
+    RayTaskError,
+    WorkerCrashedError,
+)
 from ray.serve.exceptions import (
     BackPressureError,
     DeploymentUnavailableError,
@@ -21,14 +30,27 @@ from ray.serve.handle import DeploymentHandle
 from deployments.errors import EngineFailed, ModelNotReady, ReplicaLost, Requeue
 from deployments.requests import GenerationRequest, ImageResult, Progress, Row
 
+logger = logging.getLogger(__name__)
+
 OFFERS = 3
-"""How often a row is offered before its client hears of a full or lost replica. Serve prefers the
-less loaded of two replicas, so a second offer rarely meets the same one."""
+"""How often a row is offered before its client hears that all are full. Serve prefers the less
+loaded of two replicas, so a second offer rarely meets the same one."""
+LOSSES = 2
+"""How many replicas may be lost under a row before its client hears of it: it is repeated once. A
+row that kills its replica must not go round the fleet."""
 REJECTED_RETRY_S = 1.0
 """Retry-After for a rejection by Serve that names no time."""
-LOST_PAUSE_S, MAX_PAUSE_S = 2.0, 30.0
-"""Between two offers of a row that can wait: Serve needs two seconds to replace a replica, and room
-may come before all that waits is done."""
+MAX_PAUSE_S = 30.0
+"""Between two offers of a row that can wait: room may come before all that waits is done."""
+
+LOST = (
+    RayActorError,
+    NodeDiedError,
+    WorkerCrashedError,
+    ObjectLostError,
+    ReplicaUnavailableError,
+)
+"""What Ray says when a replica, its node or an image that was kept there is gone."""
 
 
 class Dispatcher:
@@ -81,7 +103,7 @@ class Dispatcher:
             prepared.cancel()
 
     async def _picture(self, row: Row, prepared: "_Prepared") -> ImageResult:
-        offers = _Offers()
+        offers = _Offers(row)
         while True:
             call = self._models[row.model].generate.remote(row, prepared.of(offers))
             try:
@@ -96,14 +118,15 @@ class Dispatcher:
     async def _watched(
         self, row: Row, prepared: "_Prepared", previews: int, give_up: float
     ) -> AsyncIterator[Progress | ImageResult]:
-        offers, model = _Offers(give_up), self._models[row.model].options(stream=True)
+        offers, model = _Offers(row, give_up), self._models[row.model].options(stream=True)
         while True:
             call: Any = model.generate_with_progress.remote(
                 row, prepared.of(offers), previews=previews
             )
             try:
                 async for item in call:
-                    yield item
+                    if offers.is_news(item):
+                        yield item
                 return
             except (RayError, RayServeException) as error:
                 await offers.refused(error)
@@ -115,23 +138,39 @@ class Dispatcher:
 class _Offers:
     """Of one row to replicas that may have no room for it, or be lost."""
 
-    def __init__(self, give_up: float = 0.0) -> None:
+    def __init__(self, row: Row, give_up: float = 0.0) -> None:
         """After `OFFERS` of them the next ones come in the loop's time before `give_up`, if any."""
         self.made = 0
         self.prepared: Any = None
         """The input image that went with the last one."""
-        self._give_up = give_up
+        self._row, self._give_up = row, give_up
+        self._lost = 0
+        self._call_told = self._call_lost = -1
+
+    def is_news(self, item: Progress | ImageResult) -> bool:
+        """Whether its watcher has not heard it before its replica was lost: it says the same."""
+        if isinstance(item, Progress):
+            self._call_told = max(item.call, self._call_told)
+            return item.call > self._call_lost
+        return True
 
     async def refused(self, error: Exception) -> None:
         """Returns when the row may be offered once more; else raises the error as ours."""
         self.made += 1
         ours = translated(error)
-        if not isinstance(ours, Requeue | ReplicaLost):
+        if isinstance(ours, ReplicaLost):
+            self._lost += 1
+            if self._lost == LOSSES:
+                raise ours from error
+            self._call_lost = self._call_told
+            cause = type(error).__name__
+            logger.warning("row %s lost its replica (%s) and is repeated", self._row.id, cause)
+            return
+        if not isinstance(ours, Requeue):
             raise ours from error
         if self.made < OFFERS:
             return
-        pending_s = ours.pending_s if isinstance(ours, Requeue) else LOST_PAUSE_S
-        pause_s = min(max(pending_s, REJECTED_RETRY_S), MAX_PAUSE_S)
+        pause_s = min(max(ours.pending_s, REJECTED_RETRY_S), MAX_PAUSE_S)
         if asyncio.get_running_loop().time() + pause_s > self._give_up:
             raise ours from error
         await asyncio.sleep(pause_s)
@@ -176,10 +215,11 @@ def translated(error: Exception) -> Exception:
                 "every replica is at its limit; try again later",
                 pending_s=error.retry_after_s or REJECTED_RETRY_S,
             )
-        case RayActorError() | ReplicaUnavailableError():
-            return ReplicaLost("the replica at work was lost; another takes over, try again")
         case DeploymentUnavailableError():
             return ModelNotReady("the model failed to start; see the service's log")
+    # Serve wraps the death of the replica that prepared a row's image.
+    if isinstance(error, LOST) or isinstance(error.__cause__, LOST):
+        return ReplicaLost("the replica at work was lost; another takes over, try again")
     return error
 
 

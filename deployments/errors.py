@@ -79,7 +79,7 @@ class ModelNotReady(StepwiseError):
 
 
 class ReplicaLost(ModelNotReady):
-    """The replica at work died, and so did those that the row was offered to after it."""
+    """The replica at work died, and so did the one on which the row was repeated."""
 
 
 class AdapterFailed(StepwiseError):

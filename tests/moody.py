@@ -1,7 +1,9 @@
 """Deployments for test_dispatch.py: in a module of their own, which a replica can import."""
 
+import os
 from collections.abc import AsyncGenerator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from ray.serve.handle import DeploymentHandle
@@ -38,12 +40,41 @@ class Moody:
         yield self.generate(row, prepared)
 
 
+class Deadly:
+    """Dies under the first rows that it is offered; counts them in a file, which outlives it."""
+
+    def __init__(self, offers: Path, deaths: int) -> None:
+        self.offers, self.deaths = offers, deaths
+
+    def generate(self, row: Row, prepared: Any) -> ImageResult:
+        with self.offers.open("a") as file:
+            file.write("x")
+        if len(self.offers.read_text()) <= self.deaths:
+            os._exit(1)
+        return make_result(row.id)
+
+    async def generate_with_progress(
+        self, row: Row, prepared: Any, *, previews: int
+    ) -> AsyncGenerator[Progress | ImageResult]:
+        for call in range(3):
+            yield Progress(
+                row_id=row.id, state="running", call=call, calls=3, queue_position=0, eta_s=0.0
+            )
+        yield self.generate(row, prepared)
+
+
 class Asks:
     """A dispatcher where it lives: inside of a replica."""
 
     def __init__(self, moody: DeploymentHandle[Any]) -> None:
         self.moody = moody
         self.dispatcher = Dispatcher({"moody": moody}, moody)
+
+    async def told(self) -> list[Progress | ImageResult]:
+        return [each async for each in self.dispatcher.watch(REQUEST, previews=3)]
+
+    async def generate(self) -> list[ImageResult]:
+        return await self.dispatcher.generate(REQUEST)
 
     async def offers(self, errors: list[Exception], patience_s: float | None) -> int:
         await self.moody.expect.remote(errors)

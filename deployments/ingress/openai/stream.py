@@ -60,8 +60,7 @@ async def _pictures(
     while each is not None:
         if isinstance(each, ImageResult):
             yield completed_event(call, settled, each)
-        # A row that lost its replica begins again, and its previews with it.
-        elif each.preview is not None and num_partials[each.row_id] < call.partial_images:
+        elif each.preview is not None:
             row = rows[each.row_id]
             content = await run_in_threadpool(enlarged, each.preview, row)
             yield partial_event(call, row, content, index=num_partials[row.id])
