@@ -150,6 +150,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
     if options.device == "auto":
         options.device = "cuda" if torch.cuda.is_available() else "cpu"
+    if options.tiny_vae:
+        options.tiny_vae = str(Path(options.tiny_vae).resolve())  # the rows run in another folder
     options.steps = options.steps or (QUICK_STEPS if options.quick else STEPS)
     options.rounds = options.rounds or (QUICK_ROUNDS if options.quick else ROUNDS)
     if options.steps < LEAST_STEPS:

@@ -1,6 +1,7 @@
 """A Ray cluster of several nodes on this machine: a head without work, and workers.
 
-Every worker has a logical GPU, an HTTP proxy and room for one replica of each kind.
+Every worker has an HTTP proxy of its own, and in a fleet a logical GPU and room for one replica of
+each kind.
 """
 
 from __future__ import annotations
@@ -33,12 +34,19 @@ PATIENCE_S = 180.0
 class Worker:
     """A node that can be lost."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(
+        self, cluster: Cluster, *, num_cpus: int = 3, num_gpus: int = 1, pool: str = "gpu"
+    ) -> None:
         self.port = free_port()
         """Of its HTTP proxy."""
         # Ray hands its environment on to what runs on the node; Serve's proxy reads it there.
         os.environ["RAY_SERVE_WORKER_PROXY_HTTP_PORT"] = str(self.port)
-        self._node = cluster.add_node(num_cpus=3, num_gpus=1, object_store_memory=150_000_000)
+        self._node = cluster.add_node(
+            num_cpus=num_cpus,
+            num_gpus=num_gpus,
+            labels={"stepwise.io/pool": pool},
+            object_store_memory=150_000_000,
+        )
 
     @property
     def node_id(self) -> str:
@@ -92,17 +100,6 @@ class Fleet:
         wait_until(lambda: all(_states(name) == replicas for name in (MODEL, "imaging")))
         wait_until(lambda: _states("ingress") == len(self.workers))
 
-    def replicas_on(self, worker: Worker) -> list[str]:
-        """The deployments with a replica there."""
-        details = serve.context._get_global_client().get_serve_details()
-        deployments = details["applications"][APP]["deployments"]
-        return [
-            name
-            for name, deployment in deployments.items()
-            for replica in deployment["replicas"]
-            if replica["node_id"] == worker.node_id
-        ]
-
     def controller(self) -> psutil.Process | None:
         """The process of Serve's controller, which runs on the head; None while there is none."""
         [raylet] = self._cluster.head_node.all_processes["raylet"]
@@ -114,8 +111,8 @@ MODEL = "diffusion-embedded"
 
 
 @contextmanager
-def running_fleet() -> Iterator[Fleet]:
-    """Starts the cluster and Serve on it, and ends both."""
+def running_cluster() -> Iterator[Cluster]:
+    """Starts a head without work and Serve on it, and ends both."""
     os.environ["RAY_AUTH_MODE"] = "disabled"  # else Ray writes a token into the home folder
     cluster = Cluster(
         initialize_head=True,
@@ -123,16 +120,35 @@ def running_fleet() -> Iterator[Fleet]:
     )
     ray.init(address=cluster.address, log_to_driver=False)
     try:
-        fleet = Fleet(cluster)
         http = {"host": HOST, "port": free_port()}
         serve.start(proxy_location="EveryNode", http_options=http)
-        fleet.deploy()
-        fleet.wait_until_whole()
-        yield fleet
+        yield cluster
     finally:
         serve.shutdown()
         ray.shutdown()
         cluster.shutdown()
+
+
+@contextmanager
+def running_fleet() -> Iterator[Fleet]:
+    """A fleet with the application on it."""
+    with running_cluster() as cluster:
+        fleet = Fleet(cluster)
+        fleet.deploy()
+        fleet.wait_until_whole()
+        yield fleet
+
+
+def replicas_on(worker: Worker) -> list[str]:
+    """The deployment of every replica there."""
+    details = serve.context._get_global_client().get_serve_details()
+    deployments = details["applications"][APP]["deployments"]
+    return [
+        name
+        for name, deployment in deployments.items()
+        for replica in deployment["replicas"]
+        if replica["node_id"] == worker.node_id
+    ]
 
 
 def logged(words: str) -> int:

@@ -7,12 +7,15 @@ from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
-from fleet.cluster import MODEL, WORKERS, Fleet, logged, wait_until
-from fleet.load import Answer, Case, Load, Pixels
+from fleet.cluster import MODEL, WORKERS, Fleet, Worker, logged, replicas_on, wait_until
+from fleet.load import CASES, Answer, Case, Job, Load, Pixels
 
 CLIENTS = 9
 CALM, AFTERWARDS = 2 * CLIENTS, 2 * CLIENTS
 """Answers before and after an event: two from each client, on average."""
+
+JOB = next(case for case in reversed(CASES) if case.kind == "text")
+"""A long one."""
 
 Right = Mapping[Case, Pixels]
 REPEATED = "and is repeated"
@@ -21,25 +24,25 @@ REPEATED = "and is repeated"
 
 def node_killed(fleet: Fleet, right: Right) -> dict[str, Any]:
     """A node with a replica of the model and of imaging dies; clients are at the other nodes."""
-    victim = next(w for w in fleet.workers if {MODEL, "imaging"} <= {*fleet.replicas_on(w)})
+    victim = _dispensable(fleet)
     others = [worker.port for worker in fleet.workers if worker is not victim]
-    figures = _under(Load(others, CLIENTS, right), lambda: fleet.lose(victim))
+    figures = _under(others, right, lambda: fleet.lose(victim))
     _restore(fleet)
     return figures
 
 
 def ingress_node_killed(fleet: Fleet, right: Right) -> dict[str, Any]:
     """A node dies at which clients are; they ask again at another one."""
-    ports = [worker.port for worker in fleet.workers]
-    victim = fleet.workers[0]
-    figures = _under(Load(ports, CLIENTS, right, tries=2), lambda: fleet.lose(victim))
+    victim = _dispensable(fleet)
+    others = [worker.port for worker in fleet.workers if worker is not victim]
+    figures = _under([*others, victim.port], right, lambda: fleet.lose(victim), tries=2)
     _restore(fleet)
     return figures
 
 
 def rolling_update(fleet: Fleet, right: Right) -> dict[str, Any]:
     """Every replica of the model is replaced by one of another config, and the ingress too."""
-    return _under(_everywhere(fleet, right), fleet.update)
+    return _under(_ports(fleet), right, fleet.update)
 
 
 def downscale(fleet: Fleet, right: Right) -> dict[str, Any]:
@@ -49,7 +52,7 @@ def downscale(fleet: Fleet, right: Right) -> dict[str, Any]:
         fleet.deploy(replicas=1)
         fleet.wait_until_whole(1)
 
-    figures = _under(_everywhere(fleet, right), shrink)
+    figures = _under(_ports(fleet), right, shrink)
     fleet.deploy()
     fleet.wait_until_whole()
     return figures
@@ -66,7 +69,7 @@ def controller_killed(fleet: Fleet, right: Right) -> dict[str, Any]:
         wait_until(lambda: fleet.controller() is not None)
         fleet.update()  # it still does what it is told
 
-    return _under(_everywhere(fleet, right), restart)
+    return _under(_ports(fleet), right, restart)
 
 
 EVENTS: Mapping[str, Callable[[Fleet, Right], dict[str, Any]]] = {
@@ -78,8 +81,15 @@ EVENTS: Mapping[str, Callable[[Fleet, Right], dict[str, Any]]] = {
 }
 
 
-def _everywhere(fleet: Fleet, right: Right) -> Load:
-    return Load([worker.port for worker in fleet.workers], CLIENTS, right)
+def _ports(fleet: Fleet) -> list[int]:
+    return [worker.port for worker in fleet.workers]
+
+
+def _dispensable(fleet: Fleet) -> Worker:
+    """A node with a replica of the model and of imaging, and without the ledger of jobs, which is
+    lost with its node."""
+    on = {worker: {*replicas_on(worker)} for worker in fleet.workers}
+    return next(w for w in fleet.workers if {MODEL, "imaging"} <= on[w] and "jobs" not in on[w])
 
 
 def _restore(fleet: Fleet) -> None:
@@ -88,14 +98,19 @@ def _restore(fleet: Fleet) -> None:
     fleet.wait_until_whole(WORKERS)
 
 
-def _under(load: Load, event: Callable[[], None]) -> dict[str, Any]:
+def _under(
+    ports: Sequence[int], right: Right, event: Callable[[], None], *, tries: int = 1
+) -> dict[str, Any]:
+    """The first port is one that stays."""
     repeated = logged(REPEATED)
-    with load:
+    with Load(ports, CLIENTS, right, tries=tries) as load:
         load.wait_for_more(CALM)
+        job = Job(ports[0], f"job-{time.monotonic_ns()}", JOB)
         begun_s = time.monotonic()
         event()
         over_s = time.monotonic()
         load.wait_for_more(AFTERWARDS)
+    of_job = job.problem(ports[0], right[JOB])
     calm = [answer for answer in load.answers if answer.answered_s < begun_s]
     after = [answer for answer in load.answers if answer.answered_s >= begun_s]
     return {
@@ -104,7 +119,7 @@ def _under(load: Load, event: Callable[[], None]) -> dict[str, Any]:
         "second_tries": sum(answer.tries > 1 for answer in after),
         "before": _noticed(calm),
         "during_and_after": _noticed(after),
-        "problems": sorted({answer.problem for answer in load.answers if answer.problem}),
+        "problems": sorted({of_job, *(answer.problem for answer in load.answers)} - {""}),
     }
 
 

@@ -163,6 +163,33 @@ _KINDS: Mapping[str, Callable[[httpx.Client, Case], Pixels]] = {
 }
 
 
+class Job:
+    """A job of one picture, asked for before an event and fetched after it."""
+
+    def __init__(self, port: int, job_id: str, case: Case) -> None:
+        self._case, self._job_id = case, job_id
+        answer = httpx.post(
+            f"http://{HOST}:{port}/v1/jobs",
+            json={**_body(case), "id": job_id},
+            timeout=TIMEOUT_S,
+        )
+        if answer.status_code >= 300:
+            raise Wrong(f"job: {answer.status_code}: {answer.text[:300]}")
+
+    def problem(self, port: int, right: Pixels) -> str:
+        """Waits for its end by its events; empty where its picture is right."""
+        url = f"http://{HOST}:{port}/v1/jobs/{self._job_id}"
+        try:
+            with httpx.stream("GET", f"{url}/events", timeout=TIMEOUT_S) as events:
+                events.read()
+            answer = httpx.get(url, timeout=TIMEOUT_S)
+        except httpx.TransportError as error:
+            return f"job: {type(error).__name__}: {error}"
+        if answer.status_code != 200 or not answer.json().get("data"):
+            return f"job: {answer.status_code}: {answer.text[:300]}"
+        return _difference(_pixels(base64.b64decode(answer.json()["data"][0]["b64_json"])), right)
+
+
 def _body(case: Case) -> dict[str, Any]:
     return {
         "prompt": "a red house on snowy hills at night",
