@@ -6,8 +6,8 @@ embedded model. Clients ask without a pause for pictures, edits and streams of 8
 picture is compared with the one that the same request gave while nothing else ran. `wrong` counts
 all that is not the right picture: 5xx, a stream with an event missing or told twice, other pixels.
 `longest_s` is the slowest request, `longest_silence_s` the longest time in which no client had an
-answer, `repeated_rows` how many rows lost their replica. At `ingress_node_killed` clients are at the
-node that dies: their connections are cut, and they ask once more at another node (`second_tries`).
+answer, `repeated_rows` how many rows lost their replica. At `ingress_node_killed` clients are at
+the node that dies: their connections are cut, and they ask once more elsewhere (`second_tries`).
 """
 
 from __future__ import annotations

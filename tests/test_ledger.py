@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -249,3 +250,112 @@ async def test_results_that_nobody_asks_for_again_are_forgotten() -> None:
 def test_settings_that_cannot_work_are_refused(wrong: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         JobsSettings(**wrong)
+
+
+def told(models: Models, request: GenerationRequest) -> None:
+    for row in request.rows:
+        models.says.put_nowait(make_result(row.id))
+
+
+async def ended(ledger: Ledger, job_id: str) -> JobView:
+    *_, last = [view async for view in ledger.events("me", job_id)]
+    return last
+
+
+async def all_written(ledger: Ledger) -> None:
+    """The journal writes one after the other."""
+    await ledger.start("me", "last", request(), previews=0)
+    await ledger.cancel("me", "last")
+
+
+MINE = replace(request(2), caller="me", image=b"an image")
+
+
+def test_a_job_that_was_not_over_is_run_by_the_next_ledger(tmp_path: Path) -> None:
+    async def first() -> None:
+        models = Models()
+        await ledger(models, journal=str(tmp_path)).start("me", "a", MINE, previews=3)
+        models.says.put_nowait(progress(MINE.rows[0].id, 2))
+        models.says.put_nowait(make_result(MINE.rows[0].id))
+
+    async def second() -> None:
+        models = Models()
+        following = ledger(models, journal=str(tmp_path))
+        assert (await following.start("me", "a", MINE, previews=3)).state == "waiting"
+        told(models, MINE)
+        assert (await ended(following, "a")).state == "succeeded"
+        assert models.started == 1
+        await all_written(following)
+
+    async def third() -> None:
+        models = Models()
+        following = ledger(models, journal=str(tmp_path))
+        results = await following.results("me", "a")
+        assert results == [make_result(row.id) for row in MINE.rows]
+        assert models.started == 0
+        with pytest.raises(UnknownJob):
+            await following.get("somebody else", "a")
+
+    for life in (first, second, third):
+        asyncio.run(asyncio.wait_for(life(), 30))
+
+
+def test_the_next_ledger_knows_how_jobs_ended(tmp_path: Path) -> None:
+    async def first() -> None:
+        models = Models()
+        jobs = ledger(models, journal=str(tmp_path))
+        await jobs.start("me", "cancelled", MINE, previews=0)
+        await jobs.cancel("me", "cancelled")
+        await jobs.start("me", "failed", MINE, previews=0)
+        models.says.put_nowait(GenerationFailed("not numbers"))
+        await ended(jobs, "failed")
+        await jobs.start("me", "fetched", MINE, previews=0)
+        told(models, MINE)
+        await ended(jobs, "fetched")
+        await jobs.results("me", "fetched", forget=True)
+        await all_written(jobs)
+
+    async def second() -> None:
+        jobs = ledger(Models(), journal=str(tmp_path))
+        assert (await jobs.get("me", "cancelled")).state == "cancelled"
+        failed = await jobs.get("me", "failed")
+        assert (failed.state, type(failed.error)) == ("failed", GenerationFailed)
+        assert failed.error is not None
+        assert failed.error.message == "not numbers"
+        with pytest.raises(UnknownJob):
+            await jobs.get("me", "fetched")
+
+    for life in (first, second):
+        asyncio.run(asyncio.wait_for(life(), 30))
+
+
+def test_a_damaged_job_file_costs_that_job_alone(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def take() -> None:
+        await ledger(Models(), journal=str(tmp_path)).start("me", "whole", MINE, previews=0)
+
+    async def take_over() -> None:
+        jobs = ledger(Models(), journal=str(tmp_path))
+        assert [view.id for view in await jobs.running("me")] == ["whole"]
+
+    asyncio.run(take())
+    (tmp_path / "damaged.job").write_bytes(b"\x93no")
+    asyncio.run(take_over())
+    assert "damaged.job cannot be read" in caplog.text
+
+
+def test_a_journal_that_takes_nothing_ends_no_job(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def life() -> None:
+        models = Models()
+        jobs = ledger(models, journal=str(tmp_path / "journal"))
+        (tmp_path / "journal").rmdir()
+        (tmp_path / "journal").write_text("no folder")
+        await jobs.start("me", "a", MINE, previews=0)
+        told(models, MINE)
+        assert (await ended(jobs, "a")).state == "succeeded"
+
+    asyncio.run(asyncio.wait_for(life(), 30))
+    assert "job a cannot be written to the journal" in caplog.text

@@ -14,6 +14,7 @@ from contextlib import aclosing
 from typing import Protocol
 
 from deployments.errors import EngineFailed, Requeue, StepwiseError, UnknownJob
+from deployments.jobs.journal import Journal
 from deployments.jobs.quotas import Quotas
 from deployments.jobs.record import Job
 from deployments.jobs.settings import JobsSettings
@@ -48,10 +49,17 @@ class Ledger:
         quotas: Quotas | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """Goes on from the settings' journal, if there is one; blocks while it is read."""
         self._watch, self._settings, self._clock = watch, settings, clock
         self._quotas = quotas or Quotas()
+        self._journal = Journal(settings.journal) if settings.journal else None
         self._jobs: dict[tuple[str, str], Job] = {}
         """In the order of their start."""
+        for job in self._journal.read() if self._journal else ():
+            self._jobs[job.request.caller, job.id] = job
+            if not job.over:
+                logger.info("job %s goes on", job.id)
+                self._begin(job)
 
     async def start(
         self, caller: str, job_id: str, request: GenerationRequest, *, previews: int
@@ -64,17 +72,15 @@ class Ledger:
         self._forget()
         if (caller, job_id) in self._jobs:
             return self._jobs[caller, job_id].view()
-        job = Job(id=job_id, request=request, created=self._clock())
+        job = Job(id=job_id, request=request, previews=previews, created=self._clock())
         self._check_room(job)
-        lease_id = f"job {job_id}"
-        self._quotas.begin(request.caller, lease_id, len(request.rows), ttl_s=math.inf)
+        self._quotas.begin(caller, _lease(job), len(request.rows), ttl_s=math.inf)
         self._make_room()
         self._jobs[caller, job_id] = job
-        # A context of its own: else its log lines would carry the id of this request for ever.
-        running = self._run(job, previews)
-        job.task = asyncio.get_running_loop().create_task(running, context=contextvars.Context())
-        job.task.add_done_callback(lambda _: self._quotas.end(request.caller, lease_id))
-        return job.view()
+        self._begin(job)
+        view = job.view()
+        await self._written(job)
+        return view
 
     async def get(self, caller: str, job_id: str) -> JobView:
         """The job now. Raises UnknownJob, as all below do for a job that is not this caller's."""
@@ -84,7 +90,7 @@ class Ledger:
         """The pictures made so far, in the order of the rows; `forget` when nobody asks again."""
         job = self._job(caller, job_id)
         if forget:
-            del self._jobs[caller, job_id]
+            self._drop((caller, job_id))
         return [job.results[row.id] for row in job.request.rows if row.id in job.results]
 
     async def events(self, caller: str, job_id: str) -> AsyncGenerator[JobView]:
@@ -106,6 +112,7 @@ class Ledger:
             if not job.over:
                 # It was cancelled before its first step: nothing in `_run` heard of it.
                 job.end("cancelled", self._clock())
+            await self._written(job)
         return job.view()
 
     async def running(self, caller: str) -> list[JobView]:
@@ -136,10 +143,18 @@ class Ledger:
             )
         return job
 
-    async def _run(self, job: Job, previews: int) -> None:
+    def _begin(self, job: Job) -> None:
+        # A context of its own: else its log lines would carry the id of this request for ever.
+        job.task = asyncio.get_running_loop().create_task(
+            self._run(job), context=contextvars.Context()
+        )
+        caller = job.request.caller
+        job.task.add_done_callback(lambda _: self._quotas.end(caller, _lease(job)))
+
+    async def _run(self, job: Job) -> None:
         try:
             watched = self._watch(
-                job.request, previews=previews, patience_s=self._settings.patience_s
+                job.request, previews=job.previews, patience_s=self._settings.patience_s
             )
             async with aclosing(watched) as told:
                 async for each in told:
@@ -155,7 +170,29 @@ class Ledger:
         else:
             job.end("succeeded", self._clock())
         logger.info("job %s %s", job.id, job.state)
+        # Not what was cancelled: by its caller, `cancel` writes it down; by the end of this ledger,
+        # the next one goes on.
+        if job.state != "cancelled":
+            await self._written(job)
         self._forget()
+
+    async def _written(self, job: Job) -> None:
+        """Once the journal, if there is one, has the job as it is now.
+
+        A journal that takes nothing is no reason to end jobs: they go on, and are known to this
+        ledger alone.
+        """
+        if self._journal is None:
+            return
+        try:
+            await asyncio.wrap_future(self._journal.write(job))
+        except Exception:
+            logger.exception("job %s cannot be written to the journal", job.id)
+
+    def _drop(self, key: tuple[str, str]) -> None:
+        job = self._jobs.pop(key)
+        if self._journal is not None:
+            self._journal.strike(job)
 
     def _check_room(self, new: Job) -> None:
         """Raises Requeue when the jobs that are not over leave none."""
@@ -175,7 +212,7 @@ class Ledger:
     def _make_room(self) -> None:
         """For one more; what was over first goes first."""
         if len(self._jobs) >= self._settings.max_jobs:
-            del self._jobs[self._over()[0]]
+            self._drop(self._over()[0])
 
     def _forget(self) -> None:
         """Jobs that were over for too long, and the first over whose pictures take too much."""
@@ -184,7 +221,7 @@ class Ledger:
             job = self._jobs[key]
             if self._is_old(job) or kept_bytes > self._settings.max_kept_mb * 1e6:
                 kept_bytes -= job.kept_bytes
-                del self._jobs[key]
+                self._drop(key)
 
     def _is_old(self, job: Job) -> bool:
         return job.ended is not None and job.ended < self._clock() - self._settings.keep_s
@@ -193,3 +230,7 @@ class Ledger:
         """Jobs that are over, in the order in which they ended."""
         ended = [(job.ended, key) for key, job in self._jobs.items() if job.ended is not None]
         return [key for _, key in sorted(ended, key=lambda each: each[0])]
+
+
+def _lease(job: Job) -> str:
+    return f"job {job.id}"

@@ -13,6 +13,8 @@ class Job:
 
     id: str
     request: GenerationRequest
+    previews: int
+    """Of each of its pictures."""
     created: float
     state: JobState = "waiting"
     error: StepwiseError | None = None

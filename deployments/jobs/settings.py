@@ -18,6 +18,9 @@ class JobsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How long a job waits for room at the models before it fails."""
     keep_s: float = 600.0
     """How long a job that is over can be asked for."""
+    journal: str = ""
+    """A folder, or for a fleet an fsspec location such as `s3://bucket/jobs`, that the next ledger
+    goes on from when this one's replica is replaced or lost. Empty: its jobs end with it."""
 
     def __post_init__(self) -> None:
         """Refuses what cannot work, with the field, the value and the cure."""

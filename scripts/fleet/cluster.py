@@ -1,7 +1,6 @@
 """A Ray cluster of several nodes on this machine: a head without work, and workers.
 
-Every worker has an HTTP proxy of its own, and in a fleet a logical GPU and room for one replica of
-each kind.
+Every worker has an HTTP proxy of its own, and in a fleet a logical GPU.
 """
 
 from __future__ import annotations
@@ -11,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import psutil
@@ -35,7 +35,7 @@ class Worker:
     """A node that can be lost."""
 
     def __init__(
-        self, cluster: Cluster, *, num_cpus: int = 3, num_gpus: int = 1, pool: str = "gpu"
+        self, cluster: Cluster, *, num_cpus: int = 6, num_gpus: int = 1, pool: str = "gpu"
     ) -> None:
         self.port = free_port()
         """Of its HTTP proxy."""
@@ -75,11 +75,13 @@ class Fleet:
         self._cluster = cluster
         self.workers = [Worker(cluster) for _ in range(WORKERS)]
         self._version = 0
+        self._journal = TemporaryDirectory(prefix="stepwise-jobs-")
 
     def deploy(self, *, replicas: int = WORKERS) -> None:
         """Runs the application, or brings it to so many replicas of the model and of imaging;
         returns when Serve says that it is done."""
-        serve.run(build(_args(replicas, self._version)), name=APP, route_prefix="/")
+        args = _args(replicas, self._version, self._journal.name)
+        serve.run(build(args), name=APP, route_prefix="/")
 
     def update(self) -> None:
         """The same with a config that replaces every replica of the model and of the ingress."""
@@ -98,11 +100,12 @@ class Fleet:
     def wait_until_whole(self, replicas: int = WORKERS) -> None:
         """Until so many replicas of the model and of imaging run, and no others are ending."""
         wait_until(lambda: all(_states(name) == replicas for name in (MODEL, "imaging")))
-        wait_until(lambda: _states("ingress") == len(self.workers))
+        wait_until(lambda: (_states("ingress"), _states("jobs")) == (WORKERS, 1))
 
     def controller(self) -> psutil.Process | None:
         """The process of Serve's controller, which runs on the head; None while there is none."""
-        [raylet] = self._cluster.head_node.all_processes["raylet"]
+        head: Any = self._cluster.head_node
+        [raylet] = head.all_processes["raylet"]
         started = psutil.Process(raylet.process.pid).children(recursive=True)
         return next((each for each in started if each.name().startswith("ray::ServeContr")), None)
 
@@ -141,7 +144,8 @@ def running_fleet() -> Iterator[Fleet]:
 
 def replicas_on(worker: Worker) -> list[str]:
     """The deployment of every replica there."""
-    details = serve.context._get_global_client().get_serve_details()
+    client: Any = serve.context._get_global_client()
+    details = client.get_serve_details()
     deployments = details["applications"][APP]["deployments"]
     return [
         name
@@ -153,7 +157,8 @@ def replicas_on(worker: Worker) -> list[str]:
 
 def logged(words: str) -> int:
     """Lines of the replicas' logs, of all nodes, that have these words."""
-    folder = Path(ray._private.worker.global_worker.node.get_logs_dir_path()) / "serve"
+    driver: Any = ray._private.worker.global_worker
+    folder = Path(driver.node.get_logs_dir_path()) / "serve"
     return sum(file.read_text(errors="replace").count(words) for file in folder.glob("*.log"))
 
 
@@ -173,7 +178,7 @@ def _states(name: str) -> int:
     return running if running == sum(states.values()) else -1
 
 
-def _args(replicas: int, version: int) -> dict[str, Any]:
+def _args(replicas: int, version: int, journal: str) -> dict[str, Any]:
     """`args` of configs/local.yaml with a replica of each kind per worker."""
     args: dict[str, Any] = yaml.safe_load(CONFIG.read_text())["applications"][0]["args"]
     [model], imaging, ingress = args["models"], args["imaging"], args["ingress"]
@@ -183,4 +188,5 @@ def _args(replicas: int, version: int) -> dict[str, Any]:
     ingress["deployment"] |= {"num_replicas": WORKERS, "num_cpus": 1}
     # A secret that is drawn at every deploy would replace the ingress at every one.
     ingress["settings"] |= {"max_body_mb": 60 + version, "results": {"secret": "s" * 32}}
+    args["jobs"]["settings"] = {"journal": journal}
     return args

@@ -24,8 +24,8 @@ REPEATED = "and is repeated"
 
 def node_killed(fleet: Fleet, right: Right) -> dict[str, Any]:
     """A node with a replica of the model and of imaging dies; clients are at the other nodes."""
-    victim = _dispensable(fleet)
-    others = [worker.port for worker in fleet.workers if worker is not victim]
+    victim = _victim(fleet)
+    others = [port for port in _ports(fleet) if port != victim.port]
     figures = _under(others, right, lambda: fleet.lose(victim))
     _restore(fleet)
     return figures
@@ -33,8 +33,8 @@ def node_killed(fleet: Fleet, right: Right) -> dict[str, Any]:
 
 def ingress_node_killed(fleet: Fleet, right: Right) -> dict[str, Any]:
     """A node dies at which clients are; they ask again at another one."""
-    victim = _dispensable(fleet)
-    others = [worker.port for worker in fleet.workers if worker is not victim]
+    victim = next(worker for worker in fleet.workers if worker.port in _ports(fleet))
+    others = [port for port in _ports(fleet) if port != victim.port]
     figures = _under([*others, victim.port], right, lambda: fleet.lose(victim), tries=2)
     _restore(fleet)
     return figures
@@ -82,14 +82,13 @@ EVENTS: Mapping[str, Callable[[Fleet, Right], dict[str, Any]]] = {
 
 
 def _ports(fleet: Fleet) -> list[int]:
-    return [worker.port for worker in fleet.workers]
+    """Where clients may ask: a node without an ingress replica has no proxy."""
+    return [worker.port for worker in fleet.workers if "ingress" in replicas_on(worker)]
 
 
-def _dispensable(fleet: Fleet) -> Worker:
-    """A node with a replica of the model and of imaging, and without the ledger of jobs, which is
-    lost with its node."""
-    on = {worker: {*replicas_on(worker)} for worker in fleet.workers}
-    return next(w for w in fleet.workers if {MODEL, "imaging"} <= on[w] and "jobs" not in on[w])
+def _victim(fleet: Fleet) -> Worker:
+    """A node with a replica of the model and of imaging."""
+    return next(w for w in fleet.workers if {MODEL, "imaging"} <= {*replicas_on(w)})
 
 
 def _restore(fleet: Fleet) -> None:
