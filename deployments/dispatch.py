@@ -19,6 +19,8 @@ from ray.serve.exceptions import (
 from ray.serve.handle import DeploymentHandle
 
 from deployments.errors import EngineFailed, ModelNotReady, ReplicaLost, Requeue
+from deployments.meter import UNREAD, Meter
+from deployments.metrics import RETRIES
 from deployments.requests import GenerationRequest, ImageResult, Progress, Row
 
 OFFERS = 3
@@ -35,10 +37,14 @@ class Dispatcher:
     """Runs requests on the models' replicas."""
 
     def __init__(
-        self, models: Mapping[str, DeploymentHandle[Any]], imaging: DeploymentHandle[Any]
+        self,
+        models: Mapping[str, DeploymentHandle[Any]],
+        imaging: DeploymentHandle[Any],
+        meter: Meter = UNREAD,
     ) -> None:
         self._models = models
         self._imaging = imaging
+        self._meter = meter
 
     async def generate(self, request: GenerationRequest) -> list[ImageResult]:
         """One result for each row, in their order; all are cancelled when one of them fails."""
@@ -81,7 +87,7 @@ class Dispatcher:
             prepared.cancel()
 
     async def _picture(self, row: Row, prepared: "_Prepared") -> ImageResult:
-        offers = _Offers()
+        offers = _Offers(row.model, self._meter)
         while True:
             call = self._models[row.model].generate.remote(row, prepared.of(offers))
             try:
@@ -96,7 +102,8 @@ class Dispatcher:
     async def _watched(
         self, row: Row, prepared: "_Prepared", previews: int, give_up: float
     ) -> AsyncIterator[Progress | ImageResult]:
-        offers, model = _Offers(give_up), self._models[row.model].options(stream=True)
+        offers = _Offers(row.model, self._meter, give_up)
+        model = self._models[row.model].options(stream=True)
         while True:
             call: Any = model.generate_with_progress.remote(
                 row, prepared.of(offers), previews=previews
@@ -115,12 +122,12 @@ class Dispatcher:
 class _Offers:
     """Of one row to replicas that may have no room for it, or be lost."""
 
-    def __init__(self, give_up: float = 0.0) -> None:
+    def __init__(self, model: str, meter: Meter, give_up: float = 0.0) -> None:
         """After `OFFERS` of them the next ones come in the loop's time before `give_up`, if any."""
         self.made = 0
         self.prepared: Any = None
         """The input image that went with the last one."""
-        self._give_up = give_up
+        self._model, self._meter, self._give_up = model, meter, give_up
 
     async def refused(self, error: Exception) -> None:
         """Returns when the row may be offered once more; else raises the error as ours."""
@@ -128,8 +135,12 @@ class _Offers:
         ours = translated(error)
         if not isinstance(ours, Requeue | ReplicaLost):
             raise ours from error
-        if self.made < OFFERS:
-            return
+        if self.made >= OFFERS:
+            await self._pause(ours, error)
+        reason = "full" if isinstance(ours, Requeue) else "lost"
+        self._meter.count(RETRIES, model=self._model, reason=reason)
+
+    async def _pause(self, ours: Requeue | ReplicaLost, error: Exception) -> None:
         pending_s = ours.pending_s if isinstance(ours, Requeue) else LOST_PAUSE_S
         pause_s = min(max(pending_s, REJECTED_RETRY_S), MAX_PAUSE_S)
         if asyncio.get_running_loop().time() + pause_s > self._give_up:
