@@ -28,6 +28,8 @@ from ray.serve.exceptions import (
 from ray.serve.handle import DeploymentHandle
 
 from deployments.errors import EngineFailed, ModelNotReady, ReplicaLost, Requeue
+from deployments.meter import UNREAD, Meter
+from deployments.metrics import RETRIES
 from deployments.requests import GenerationRequest, ImageResult, Progress, Row
 
 logger = logging.getLogger(__name__)
@@ -57,10 +59,14 @@ class Dispatcher:
     """Runs requests on the models' replicas."""
 
     def __init__(
-        self, models: Mapping[str, DeploymentHandle[Any]], imaging: DeploymentHandle[Any]
+        self,
+        models: Mapping[str, DeploymentHandle[Any]],
+        imaging: DeploymentHandle[Any],
+        meter: Meter = UNREAD,
     ) -> None:
         self._models = models
         self._imaging = imaging
+        self._meter = meter
 
     async def generate(self, request: GenerationRequest) -> list[ImageResult]:
         """One result for each row, in their order; all are cancelled when one of them fails."""
@@ -103,7 +109,7 @@ class Dispatcher:
             prepared.cancel()
 
     async def _picture(self, row: Row, prepared: "_Prepared") -> ImageResult:
-        offers = _Offers(row)
+        offers = _Offers(row, self._meter)
         while True:
             call = self._models[row.model].generate.remote(row, prepared.of(offers))
             try:
@@ -118,7 +124,8 @@ class Dispatcher:
     async def _watched(
         self, row: Row, prepared: "_Prepared", previews: int, give_up: float
     ) -> AsyncIterator[Progress | ImageResult]:
-        offers, model = _Offers(row, give_up), self._models[row.model].options(stream=True)
+        offers = _Offers(row, self._meter, give_up)
+        model = self._models[row.model].options(stream=True)
         while True:
             call: Any = model.generate_with_progress.remote(
                 row, prepared.of(offers), previews=previews
@@ -138,12 +145,12 @@ class Dispatcher:
 class _Offers:
     """Of one row to replicas that may have no room for it, or be lost."""
 
-    def __init__(self, row: Row, give_up: float = 0.0) -> None:
+    def __init__(self, row: Row, meter: Meter, give_up: float = 0.0) -> None:
         """After `OFFERS` of them the next ones come in the loop's time before `give_up`, if any."""
         self.made = 0
         self.prepared: Any = None
         """The input image that went with the last one."""
-        self._row, self._give_up = row, give_up
+        self._row, self._meter, self._give_up = row, meter, give_up
         self._lost = 0
         self._call_told = self._call_lost = -1
 
@@ -165,11 +172,15 @@ class _Offers:
             self._call_lost = self._call_told
             cause = type(error).__name__
             logger.warning("row %s lost its replica (%s) and is repeated", self._row.id, cause)
+            self._meter.count(RETRIES, model=self._row.model, reason="lost")
             return
         if not isinstance(ours, Requeue):
             raise ours from error
-        if self.made < OFFERS:
-            return
+        if self.made >= OFFERS:
+            await self._pause(ours, error)
+        self._meter.count(RETRIES, model=self._row.model, reason="full")
+
+    async def _pause(self, ours: Requeue, error: Exception) -> None:
         pause_s = min(max(ours.pending_s, REJECTED_RETRY_S), MAX_PAUSE_S)
         if asyncio.get_running_loop().time() + pause_s > self._give_up:
             raise ours from error

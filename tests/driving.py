@@ -125,6 +125,12 @@ def wait_until_waiting(engine: Engine, rows: int) -> None:
         assert engine._changed.wait_for(lambda: len(engine._queue) >= rows, timeout=60)
 
 
+def wait_until_settled(engine: Engine) -> None:
+    """Returns when every row that was submitted is in the queue, or was refused."""
+    with engine._changed:
+        assert engine._changed.wait_for(lambda: not engine._reception.arriving, timeout=60)
+
+
 def pictures(
     engine: Engine, wanted: Sequence[tuple[Row, PreparedImage | None]]
 ) -> list[NDArray[np.int16]]:

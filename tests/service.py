@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 from ray import serve
 from ray.serve.handle import DeploymentHandle
+from server.child import free_port
 from server.serving import local_args, running_serve
 
 from deployments.diffusion.stats import EngineStats
@@ -21,9 +22,10 @@ WAIT_S = 60
 
 @dataclass(frozen=True)
 class Service:
-    """Where it listens, and its engine's counters."""
+    """Where it and Ray's metrics listen, and its engine's counters."""
 
     url: str
+    metrics_port: int
 
     def client(self) -> httpx.Client:
         return httpx.Client(base_url=self.url, timeout=WAIT_S)
@@ -39,6 +41,7 @@ class Service:
 @contextmanager
 def running_service() -> Iterator[Service]:
     """configs/local.yaml, with short grace times so that it ends quickly."""
-    with running_serve() as port:
+    metrics_port = free_port()
+    with running_serve(metrics_port) as port:
         serve.run(build(local_args()), name=APP, route_prefix="/")
-        yield Service(f"http://127.0.0.1:{port}")
+        yield Service(f"http://127.0.0.1:{port}", metrics_port)

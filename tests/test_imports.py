@@ -20,6 +20,8 @@ ROOMS = ("ingress", "imaging", "diffusion", "jobs")
         ("deployments.jobs.ledger", ("torch", "ray", "starlette")),
         ("deployments.imaging.prepare", ("torch", "ray", "starlette")),
         ("deployments.requests", ("torch", "ray", "starlette")),
+        ("deployments.metrics", ("torch", "ray", "starlette", "numpy")),
+        ("deployments.published", ("torch", "ray", "starlette")),
     ],
 )
 def test_importing_a_room_loads_nothing_it_does_not_know(

@@ -91,11 +91,12 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_the_deployment_streams_progress_and_then_the_picture(tiny_folder: Path) -> None:
-    async def collect(deployment: Diffusion) -> list[Progress | ImageResult]:
+    async def collect() -> list[Progress | ImageResult]:
+        deployment = Diffusion(settings(tiny_folder))
         stream = deployment.generate_with_progress(make_row(seed=4), preview_every=2)
         return [told async for told in stream]
 
-    told = asyncio.run(collect(Diffusion(settings(tiny_folder))))
+    told = asyncio.run(collect())
     assert isinstance(told[-1], ImageResult)
     assert told[-1].seed == 4
     progress = [part for part in told[:-1] if isinstance(part, Progress)]
@@ -105,13 +106,14 @@ def test_the_deployment_streams_progress_and_then_the_picture(tiny_folder: Path)
 
 
 def test_whoever_stops_listening_gets_no_picture(tiny_folder: Path) -> None:
-    async def leave(deployment: Diffusion) -> None:
+    async def leave() -> Diffusion:
+        deployment = Diffusion(settings(tiny_folder))
         stream = deployment.generate_with_progress(make_row(num_inference_steps=150))
         await anext(stream)
         await stream.aclose()
+        return deployment
 
-    deployment = Diffusion(settings(tiny_folder))
-    asyncio.run(leave(deployment))
+    deployment = asyncio.run(leave())
     engine = deployment._worker.engine
     works = engine.submit(make_row(num_inference_steps=1))
     works.result(timeout=60)

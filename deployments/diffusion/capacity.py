@@ -182,6 +182,11 @@ class Capacity:
         self._any_factor = 1.0
         self._alike = alike
 
+    @property
+    def lanes(self) -> float:
+        """Lanes that may run of any key: the knee, or fewer where memory has run out."""
+        return min([self._limit, *self._lowered.values()])
+
     def limit(self, key: Hashable) -> float:
         """Lanes of the native size that rows of this key may have running."""
         return self._lowered.get(self._alike(key), self._limit)

@@ -4,10 +4,15 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator
 
+from ray.serve import metrics as serve_metrics
+
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.stats import EngineStats
+from deployments.diffusion.telling import Telling
 from deployments.diffusion.work import WorkMeter
 from deployments.logs import log_through_serve
+from deployments.metrics import DIFFUSION
+from deployments.published import Published, tell_regularly
 from deployments.requests import ImageResult, ModelCard, PreparedImage, Progress, Row
 
 
@@ -20,7 +25,10 @@ class Diffusion:
 
         log_through_serve()
         self._worker = EngineWorker(settings)
-        self._meter = WorkMeter(time.monotonic())
+        self._work = WorkMeter(time.monotonic())
+        meter = Published(serve_metrics, DIFFUSION, model=(settings.id,))
+        self._telling = Telling(meter, settings.id)
+        self._told = tell_regularly(self._tell)
 
     async def generate(self, row: Row, prepared: PreparedImage | None = None) -> ImageResult:
         """One picture. Cancelling the call frees the row's lanes at the next step.
@@ -71,12 +79,16 @@ class Diffusion:
     def record_autoscaling_stats(self) -> dict[str, float]:
         """For the scaling policy: the work that waits here, and the load since last time."""
         stats = self._worker.engine.stats()
-        load = self._meter.load(stats.done_s, time.monotonic())
+        load = self._work.load(stats.done_s, time.monotonic())
         return {"waiting_s": stats.pending_s, "load": load}
 
     def check_health(self) -> None:
         """Raises when the engine has died or its step hangs; it never touches the device."""
         self._worker.check()
+
+    def _tell(self) -> None:
+        engine = self._worker.engine
+        self._telling.tell(engine.stats(), engine.observations.drain())
 
     def __del__(self) -> None:
         if hasattr(self, "_worker"):  # the constructor may have raised

@@ -38,6 +38,8 @@ class Encoder:
         self._chunks_at_once = 1 if strict else _CHUNKS_AT_ONCE
         self._chunks: OrderedDict[tuple[_Uses, Chunk], Conditioning] = OrderedDict()
         self._grey = lru_cache(_GREYS_KEPT)(self._encode_grey)
+        self.hits = self.misses = 0
+        """Chunks of text that were known, and that were not."""
 
     def encode(self, runs: Sequence[Run]) -> list[Member]:
         """One member per run, in order."""
@@ -97,6 +99,7 @@ class Encoder:
         known = {chunk: self._chunks.get((uses, chunk)) for chunk in chunks}
         missing = [chunk for chunk, conditioning in known.items() if conditioning is None]
         found = {chunk: c for chunk, c in known.items() if c is not None}
+        self.hits, self.misses = self.hits + len(found), self.misses + len(missing)
         if missing:
             self._family.slots.wear_text(adapters)
         for start in range(0, len(missing), self._chunks_at_once):

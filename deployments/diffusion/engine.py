@@ -15,6 +15,7 @@ from dataclasses import replace
 from deployments.diffusion.adapters.shelf import AdapterShelf
 from deployments.diffusion.adapters.switch import Switch
 from deployments.diffusion.adapters.weights import AdapterSet
+from deployments.diffusion.answers import Answers
 from deployments.diffusion.batch import Batch, Layout, Member
 from deployments.diffusion.capacity import Capacity, CapacityCurve
 from deployments.diffusion.codec_pool import CodecPool
@@ -26,7 +27,9 @@ from deployments.diffusion.faults import failure, no_memory_for
 from deployments.diffusion.finish import Finisher
 from deployments.diffusion.isolation import Fault, Outcome, isolate
 from deployments.diffusion.newcomers import Newcomers
+from deployments.diffusion.observations import Observations
 from deployments.diffusion.order import decodes_due
+from deployments.diffusion.phases import Phases
 from deployments.diffusion.progress import Reporter
 from deployments.diffusion.queue import StepQueue
 from deployments.diffusion.reception import Reception
@@ -34,6 +37,7 @@ from deployments.diffusion.run import BatchKey, Run, Ticket, Watcher, answer
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.stats import EngineStats
 from deployments.errors import EngineFailed
+from deployments.metrics import QUEUE_WAIT
 from deployments.requests import ImageResult, PreparedImage, Row
 
 logger = logging.getLogger(__name__)
@@ -84,10 +88,17 @@ class Engine:
             self._changed,
             self._running_lane_calls,
         )
-        self._newcomers = Newcomers(Encoder(family, strict=settings.strict))
+        self.observations = Observations()
+        """What rows and steps took; for whoever publishes it to drain."""
+        self._answers = Answers()
+        self._phases = Phases(clock)
+        self._encoder = Encoder(family, strict=settings.strict)
+        self._newcomers = Newcomers(self._encoder)
         self._batches: dict[Hashable, Batch] = {}
         self._codecs = CodecPool(settings.codec_threads)
-        self._finisher = Finisher(family, self._codecs, clock, strict=settings.strict)
+        self._finisher = Finisher(
+            family, self._codecs, clock, self.observations, strict=settings.strict
+        )
         self._reporter = Reporter(family, self._codecs)
         self._stats = EngineStats()
         self._graphs_when_warm = graphs_compiled()
@@ -110,6 +121,7 @@ class Engine:
         Requeue, GenerationFailed or EngineFailed.
         """
         future: Future[ImageResult] = Future()
+        future.add_done_callback(self._answers.heard)
         now_s = self._clock()
         due_s = None if deadline_s is None else now_s + deadline_s
         self._reception.receive(row, prepared, Ticket(future, now_s, due_s, watcher))
@@ -121,15 +133,22 @@ class Engine:
             return replace(
                 self._stats,
                 held_back=self._stats.held_back.copy(),
+                answers=self._answers.counts(),
+                phases=self._phases.seconds(),
+                prompt_hits=self._encoder.hits,
+                prompt_misses=self._encoder.misses,
                 requeued=self._reception.requeued,
                 adapter_switches=self._switch.switches,
                 previews=self._reporter.previews,
                 codec_waits=self._codecs.waits,
+                compiles=self._graphs_when_warm,
                 recompiles=graphs_compiled() - self._graphs_when_warm,
                 waiting=self._reception.arriving + len(self._queue),
                 arriving=self._reception.arriving,
                 running=len(self._newcomers.runs) + len(self._running()),
                 pending_s=self._queue.pending_s(),
+                capacity_lanes=self._capacity.lanes,
+                step_age_s=self.step_age_s(),
             )
 
     def step_age_s(self) -> float:
@@ -147,20 +166,27 @@ class Engine:
     def step(self) -> bool:
         """Admit, encode newcomers, one step, decode the finished. False when there is no row."""
         self._step_begun_s = self._clock()
+        self._phases.enter("admit")
         self._drop_gone()
         self._admit()
+        self._phases.enter("encode")
         self._encode()
+        self._phases.enter("choose")
         batch = self._next_batch()
         if batch is not None and self._put_on_adapters(batch):
+            self._phases.enter("model")
             self._advance(batch)
+            self._phases.enter("report")
             self._reporter.stepped(batch, self._eta_s)
             self._finisher.members += batch.leave(lambda run: run.calls_left == 0 and not run.gone)
+        self._phases.enter("decode")
         self._decode()
         self._step_begun_s = None
         return batch is not None or bool(self._newcomers.runs or self._finisher.members)
 
     def wait_for_work(self, stopped: Callable[[], bool]) -> None:
         """Sleeps until a row arrives or `stopped`."""
+        self._phases.enter("idle")
         with self._changed:
             self._changed.wait_for(lambda: len(self._queue) > 0 or stopped())
 
@@ -217,7 +243,9 @@ class Engine:
         self._held_back = admission.held_back
         self._park([run for run in put_back if run not in admission.entries])
         for run in admission.entries:
-            run.started_s = run.started_s or now_s
+            if not run.started_s:
+                run.started_s = now_s
+                self.observations.add(QUEUE_WAIT, now_s - run.submitted_s)
         self._newcomers.add([run for run in admission.entries if run not in put_back])
 
     def _park(self, runs: Sequence[Run]) -> None:
@@ -276,6 +304,7 @@ class Engine:
         rows, lanes, load = len(batch.members), batch.lanes, batch.load
         begun_s = self._clock()
         stepped = isolate(batch.members, lambda members: batch.part(members).step())
+        self.observations.add_step(batch, lanes, begun_s, self._clock())
         outcome = stepped.told_of(lambda member: member.run)
         if outcome.splits or outcome.faults:
             batch.restack()
@@ -287,6 +316,7 @@ class Engine:
             self._make_room(batch)
         done_s = load * self._capacity.lane_call_s(batch.key)
         self._count(steps=1, row_steps=rows, lane_steps=lanes, done_s=done_s)
+        self._count(padding_steps=self._layout.padded(lanes) - lanes)
         self._stats.max_rows = max(self._stats.max_rows, rows)
 
     def _make_room(self, batch: Batch) -> None:
@@ -337,7 +367,8 @@ class Engine:
         for fault in outcome.faults:
             logger.error("row %s failed\n%s", fault.item.row.id, fault.trace)
             answer(fault.item.ticket.future, failure(fault.item.row, fault.error))
-        self._count(failed=len(outcome.faults), splits=outcome.splits)
+        for_memory = outcome.splits if outcome.out_of_memory else 0
+        self._count(failed=len(outcome.faults), splits=outcome.splits, memory_splits=for_memory)
 
     def _running(self) -> list[Run]:
         return [member.run for batch in self._batches.values() for member in batch.members]

@@ -11,10 +11,12 @@ from deployments.diffusion.batch import Member
 from deployments.diffusion.codec_pool import CodecPool
 from deployments.diffusion.families.family import Family
 from deployments.diffusion.isolation import Outcome, isolate
+from deployments.diffusion.observations import Observations
 from deployments.diffusion.run import Run, answer
 from deployments.errors import EngineFailed, GenerationFailed
 from deployments.imaging.codecs import encode
 from deployments.imaging.kernels import composite
+from deployments.metrics import ETA_RATIO, ROW_TIME
 from deployments.requests import ImageResult
 
 logger = logging.getLogger(__name__)
@@ -30,10 +32,17 @@ class Finisher:
     """
 
     def __init__(
-        self, family: Family, pool: CodecPool, clock: Callable[[], float], *, strict: bool = False
+        self,
+        family: Family,
+        pool: CodecPool,
+        clock: Callable[[], float],
+        observations: Observations,
+        *,
+        strict: bool = False,
     ) -> None:
         self._family = family
         self._clock = clock
+        self._observations = observations
         self._at_once = 1 if strict else DECODED_AT_ONCE
         self._pool = pool
         self.members: list[Member] = []
@@ -96,6 +105,8 @@ class Finisher:
             run_s=now_s - run.started_s,
             warnings=run.warnings,
         )
+        self._observations.add(ROW_TIME, now_s - run.submitted_s)
+        self._observations.add(ETA_RATIO, (now_s - run.submitted_s) / run.eta_s)
         logger.info(
             "row %s: %d calls of %s in %.2f s after %.2f s waiting, %d bytes",
             row.id, run.call, row.scheduler, result.run_s, result.queue_wait_s, len(content),

@@ -146,5 +146,5 @@ class Reception:
             self._queue.push(run)
             self._arrived = True
             position = self._queue.position(run, run.submitted_s)
-            eta_s = self._queue.eta_s(run, self._running_lane_calls(), run.submitted_s)
-        notify(run, progress_of(run, "waiting", eta_s=eta_s, queue_position=position))
+            run.eta_s = self._queue.eta_s(run, self._running_lane_calls(), run.submitted_s)
+        notify(run, progress_of(run, "waiting", eta_s=run.eta_s, queue_position=position))

@@ -96,6 +96,8 @@ class Run:
     adapters: AdapterSet = NO_ADAPTERS
     noise: RowNoise = field(init=False)
     """Drawn once the queue has room."""
+    eta_s: float = 0.0
+    """Seconds from its arrival until its picture, as foreseen when it came to the queue."""
     started_s: float = 0.0
     call: int = 0
     """Model calls done."""

@@ -6,13 +6,20 @@ A plain class: `serve_app/app.py` makes a deployment of it.
 import asyncio
 import os
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
+from ray.serve import metrics as serve_metrics
+
+from deployments.errors import InvalidImage, Requeue
 from deployments.imaging.admission import Admission
 from deployments.imaging.kernels import warm_up
 from deployments.imaging.prepare import prepare
 from deployments.imaging.settings import ImagingSettings
 from deployments.memory import return_large_blocks
+from deployments.metrics import IMAGING, PREPARE_TIME, PREPARE_WAITING, PREPARED
+from deployments.published import Published, tell_regularly
 from deployments.requests import PreparedImage, PrepareSpec
 
 
@@ -27,12 +34,18 @@ class Imaging:
         self._free = asyncio.Semaphore(threads)
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="imaging")
         warm_up()
+        self._meter = Published(serve_metrics, IMAGING)
+        self._told = tell_regularly(self._tell)
 
     async def prepare(self, image: bytes, mask: bytes | None, spec: PrepareSpec) -> PreparedImage:
         """`prepare.prepare` on a thread, so that the replica's event loop stays free.
 
         Raises `InvalidImage`, as that does, and `Requeue` where too many images wait.
         """
+        with self._counted():
+            return await self._prepared(image, mask, spec)
+
+    async def _prepared(self, image: bytes, mask: bytes | None, spec: PrepareSpec) -> PreparedImage:
         self._admission.enter()
         # Not in the pool's own queue, from which nobody takes the files of a cancelled call.
         try:
@@ -49,8 +62,31 @@ class Imaging:
         return await asyncio.wrap_future(work)
 
     def _done(self, begun_s: float) -> None:
-        self._admission.leave(time.monotonic() - begun_s)
+        took_s = time.monotonic() - begun_s
+        self._admission.leave(took_s)
         self._free.release()
+        self._meter.observe(PREPARE_TIME, took_s)
+
+    @contextmanager
+    def _counted(self) -> Iterator[None]:
+        outcome = "failed"
+        try:
+            yield
+            outcome = "done"
+        except InvalidImage:
+            outcome = "refused"
+            raise
+        except Requeue:
+            outcome = "full"
+            raise
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        finally:
+            self._meter.count(PREPARED, outcome=outcome)
+
+    def _tell(self) -> None:
+        self._meter.set(PREPARE_WAITING, self._admission.waiting)
 
 
 def _num_threads() -> int:

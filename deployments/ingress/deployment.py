@@ -11,6 +11,7 @@ from typing import Any, cast
 import ray
 from ray import serve
 from ray.exceptions import RayError
+from ray.serve import metrics as serve_metrics
 from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
@@ -18,12 +19,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.dispatch import Dispatcher, cancel, translated
 from deployments.ingress.backend import card_for
+from deployments.ingress.counting import Counting
 from deployments.ingress.envelope import REQUEST_ID, new_request_id
 from deployments.ingress.resolve import resolve
 from deployments.ingress.routes import build_app
 from deployments.ingress.settings import IngressSettings
 from deployments.logs import log_through_serve
 from deployments.memory import return_large_blocks
+from deployments.metrics import INGRESS
+from deployments.published import Published
 from deployments.requests import (
     GenerationParams,
     GenerationRequest,
@@ -56,14 +60,16 @@ class Ingress:
         return_large_blocks()
         self._settings = settings
         self._models = models
-        self._dispatcher = Dispatcher(models, imaging)
+        self._meter = Published(serve_metrics, INGRESS, model=tuple(models))
+        self._dispatcher = Dispatcher(models, imaging, self._meter)
         self.jobs = _Jobs(jobs)
         self._cards: dict[str, ModelCard] = {}
         self._learning = [asyncio.create_task(self._learn_card(model)) for model in models]
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
         """Called by Serve on the replica, so the app is never pickled."""
-        return _without_request_id(build_app(self, self._settings, host=await _http_host()))
+        host = await _http_host()
+        return _without_request_id(build_app(self, self._settings, host=host, meter=self._meter))
 
     def cards(self) -> Mapping[str, ModelCard]:
         """Cards of the models that were warm at least once."""
@@ -94,7 +100,10 @@ class Ingress:
             request_id=new_request_id(),
             max_megapixels=self._settings.max_megapixels,
         )
-        return await self.generate(settled)
+        with Counting(self._meter, settled) as counting:
+            results = await self.generate(settled)
+            counting.made(len(results))
+        return results
 
     async def generate(self, request: GenerationRequest) -> list[ImageResult]:
         """Runs the rows wherever there is room; all are cancelled when one of them fails."""

@@ -28,6 +28,8 @@ from deployments.ingress.patience import BodyDeadline
 from deployments.ingress.security import OwnPagesOnly, SecurityHeaders
 from deployments.ingress.service import Service
 from deployments.ingress.settings import IngressSettings
+from deployments.ingress.traffic import Traffic
+from deployments.meter import UNREAD, Meter
 
 log = logging.getLogger(__name__)
 
@@ -44,16 +46,22 @@ FORMATS = (
 )
 
 
-def build_app(backend: Backend, settings: IngressSettings, *, host: str = "127.0.0.1") -> Starlette:
+def build_app(
+    backend: Backend,
+    settings: IngressSettings,
+    *,
+    host: str = "127.0.0.1",
+    meter: Meter = UNREAD,
+) -> Starlette:
     """The whole HTTP side of the service, over any backend, where the server listens on `host`.
 
     Raises ValueError for API keys that cannot be read, or that are missing where others than this
     machine can reach the service.
     """
-    service = Service(backend, settings)
+    service = Service(backend, settings, meter)
     app = Starlette(
         routes=[route for wire_format in FORMATS for route in wire_format.routes(service)],
-        middleware=_around(settings, host),
+        middleware=[Middleware(Traffic, meter=meter), *_around(settings, host)],
         exception_handlers={StepwiseError: _refused, HTTPException: _refused},
     )
     # A redirect to the path without its slash would answer with no body, and lose a POST's.

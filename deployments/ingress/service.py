@@ -13,11 +13,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 
 from deployments.ingress.backend import Backend, card_for
+from deployments.ingress.counting import Counting
 from deployments.ingress.limits import Leases, check_pixels, narrowed
 from deployments.ingress.metadata import described
 from deployments.ingress.resolve import resolve
 from deployments.ingress.results import Results
 from deployments.ingress.settings import IngressSettings
+from deployments.meter import UNREAD, Meter
 from deployments.requests import (
     GenerationParams,
     GenerationRequest,
@@ -30,9 +32,10 @@ from deployments.requests import (
 class Service:
     """The backend and the settings, as the wire formats use them."""
 
-    def __init__(self, backend: Backend, settings: IngressSettings) -> None:
+    def __init__(self, backend: Backend, settings: IngressSettings, meter: Meter = UNREAD) -> None:
         self.backend = backend
         self.settings = settings
+        self._meter = meter
         self.results = Results(settings)
         self._leases = Leases(backend.jobs, settings.limits)
 
@@ -61,8 +64,11 @@ class Service:
 
         Raises TooManyRows, as `watch` does.
         """
-        async with self._leases.held(settled):
-            return await self._finished(settled, await self.backend.generate(settled))
+        with Counting(self._meter, settled) as counting:
+            async with self._leases.held(settled):
+                results = await self._finished(settled, await self.backend.generate(settled))
+            counting.made(len(results))
+        return results
 
     async def watch(
         self, settled: GenerationRequest, *, previews: int
@@ -71,14 +77,16 @@ class Service:
 
         Closing it frees the rows' lanes.
         """
-        async with (
-            self._leases.held(settled),
-            aclosing(self.backend.watch(settled, previews=previews)) as told,
-        ):
-            async for each in told:
-                if isinstance(each, ImageResult):
-                    (each,) = await self._finished(settled, [each])
-                yield each
+        with Counting(self._meter, settled) as counting:
+            async with (
+                self._leases.held(settled),
+                aclosing(self.backend.watch(settled, previews=previews)) as told,
+            ):
+                async for each in told:
+                    if isinstance(each, ImageResult):
+                        (each,) = await self._finished(settled, [each])
+                        counting.made(1)
+                    yield each
 
     async def _finished(
         self, settled: GenerationRequest, results: list[ImageResult]

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from ray.serve import metrics as serve_metrics
 from ray.serve.handle import DeploymentHandle
 
 from deployments.dispatch import Dispatcher
@@ -9,6 +10,8 @@ from deployments.jobs.ledger import Ledger
 from deployments.jobs.quotas import Quotas
 from deployments.jobs.settings import JobsSettings
 from deployments.logs import log_through_serve
+from deployments.metrics import LEDGER
+from deployments.published import Published, tell_regularly
 
 
 class JobsLedger(Ledger):
@@ -22,4 +25,7 @@ class JobsLedger(Ledger):
         quotas: Quotas,
     ) -> None:
         log_through_serve()
-        super().__init__(Dispatcher(models, imaging).watch, settings, quotas=quotas)
+        meter = Published(serve_metrics, LEDGER, model=tuple(models))
+        watch = Dispatcher(models, imaging, meter).watch
+        super().__init__(watch, settings, quotas=quotas, meter=meter)
+        self._told = tell_regularly(self.tell)

@@ -9,6 +9,7 @@ import contextvars
 import logging
 import math
 import time
+from collections import Counter
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Protocol
@@ -18,7 +19,9 @@ from deployments.jobs.journal import Journal
 from deployments.jobs.quotas import Quotas
 from deployments.jobs.record import Job
 from deployments.jobs.settings import JobsSettings
-from deployments.requests import GenerationRequest, ImageResult, JobView, Progress
+from deployments.meter import UNREAD, Meter
+from deployments.metrics import JOBS, JOBS_ENDED
+from deployments.requests import GenerationRequest, ImageResult, JobState, JobView, Progress
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +51,11 @@ class Ledger:
         *,
         quotas: Quotas | None = None,
         clock: Callable[[], float] = time.time,
+        meter: Meter = UNREAD,
     ) -> None:
         """Goes on from the settings' journal, if there is one; blocks while it is read."""
         self._watch, self._settings, self._clock = watch, settings, clock
+        self._meter = meter
         self._quotas = quotas or Quotas()
         self._journal = Journal(settings.journal) if settings.journal else None
         self._jobs: dict[tuple[str, str], Job] = {}
@@ -111,7 +116,7 @@ class Ledger:
             await asyncio.wait([job.task])
             if not job.over:
                 # It was cancelled before its first step: nothing in `_run` heard of it.
-                job.end("cancelled", self._clock())
+                self._end(job, "cancelled")
             await self._written(job)
         return job.view()
 
@@ -120,6 +125,12 @@ class Ledger:
         return [
             job.view() for (owner, _), job in self._jobs.items() if owner == caller and not job.over
         ]
+
+    def tell(self) -> None:
+        """How many jobs wait and run, to the meter."""
+        states: Counter[str] = Counter(job.state for job in self._jobs.values())
+        for state in JOBS.labels["state"]:
+            self._meter.set(JOBS, states[state], state=state)
 
     async def take_lease(self, caller: str, lease_id: str, rows: int) -> None:
         """Counts rows that run outside of jobs. Raises TooManyRows."""
@@ -160,21 +171,25 @@ class Ledger:
                 async for each in told:
                     job.hear(each)
         except asyncio.CancelledError:
-            job.end("cancelled", self._clock())
+            self._end(job, "cancelled")
         except StepwiseError as error:
-            job.end("failed", self._clock(), error)
+            self._end(job, "failed", error)
         except Exception:
             logger.exception("job %s failed", job.id)
             unexpected = EngineFailed(f"job {job.id} met an unexpected error, which is logged")
-            job.end("failed", self._clock(), unexpected)
+            self._end(job, "failed", unexpected)
         else:
-            job.end("succeeded", self._clock())
+            self._end(job, "succeeded")
         logger.info("job %s %s", job.id, job.state)
         # Not what was cancelled: by its caller, `cancel` writes it down; by the end of this ledger,
         # the next one goes on.
         if job.state != "cancelled":
             await self._written(job)
         self._forget()
+
+    def _end(self, job: Job, state: JobState, error: StepwiseError | None = None) -> None:
+        job.end(state, self._clock(), error)
+        self._meter.count(JOBS_ENDED, state=state)
 
     async def _written(self, job: Job) -> None:
         """Once the journal, if there is one, has the job as it is now.

@@ -19,8 +19,11 @@ CONFIG = Path(__file__).resolve().parent.parent.parent / "configs" / "local.yaml
 
 
 @contextmanager
-def running_serve() -> Iterator[int]:
-    """Starts Ray and Serve's proxy, gives the proxy's port, and ends both."""
+def running_serve(metrics_port: int | None = None) -> Iterator[int]:
+    """Starts Ray and Serve's proxy, gives the proxy's port, and ends both.
+
+    With `metrics_port`, Ray's metrics are there, and no older than two seconds.
+    """
     os.environ["RAY_AUTH_MODE"] = "disabled"  # else Ray writes a token into the home folder
     # Of what replicas tell the autoscaler; Serve's own period is 10 s.
     os.environ["RAY_SERVE_REPLICA_AUTOSCALING_METRIC_PUSH_INTERVAL_S"] = "1"
@@ -32,6 +35,9 @@ def running_serve() -> Iterator[int]:
         include_dashboard=False,
         log_to_driver=False,
         object_store_memory=200_000_000,
+        _metrics_export_port=metrics_port,
+        # Ray's own period is 10 s.
+        _system_config={"metrics_report_interval_ms": 2000} if metrics_port else None,
     )
     try:
         serve.start(proxy_location="HeadOnly", http_options={"host": HOST, "port": port})
