@@ -34,6 +34,7 @@ from deployments.diffusion.run import BatchKey, Run, Ticket, Watcher, answer
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.stats import EngineStats
 from deployments.errors import EngineFailed
+from deployments.logs import about
 from deployments.requests import ImageResult, PreparedImage, Row
 
 logger = logging.getLogger(__name__)
@@ -191,7 +192,9 @@ class Engine:
         self._finisher.drop(gone)
         cancelled = [run for run in gone if run.ticket.future.cancelled()]
         for run in cancelled:
-            logger.info("row %s cancelled after %d calls", run.row.id, run.call)
+            logger.info(
+                "row %s cancelled after %d calls", run.row.id, run.call, extra=about(run.row)
+            )
         self._count(cancelled=len(cancelled))
 
     def _admit(self) -> None:
@@ -335,8 +338,9 @@ class Engine:
     def _fail(self, outcome: Outcome[Run]) -> None:
         """Answers the rows that fail alone; a batch drops them before its next step."""
         for fault in outcome.faults:
-            logger.error("row %s failed\n%s", fault.item.row.id, fault.trace)
-            answer(fault.item.ticket.future, failure(fault.item.row, fault.error))
+            row = fault.item.row
+            logger.error("row %s failed\n%s", row.id, fault.trace, extra=about(row))
+            answer(fault.item.ticket.future, failure(row, fault.error))
         self._count(failed=len(outcome.faults), splits=outcome.splits)
 
     def _running(self) -> list[Run]:

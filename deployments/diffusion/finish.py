@@ -15,6 +15,7 @@ from deployments.diffusion.run import Run, answer
 from deployments.errors import EngineFailed, GenerationFailed
 from deployments.imaging.codecs import encode
 from deployments.imaging.kernels import composite
+from deployments.logs import about
 from deployments.requests import ImageResult
 
 logger = logging.getLogger(__name__)
@@ -65,10 +66,10 @@ class Finisher:
         try:
             answer(run.ticket.future, self._result(run, pixels))
         except GenerationFailed as error:
-            logger.warning("%s", error.message)
+            logger.warning("%s", error.message, extra=about(run.row))
             answer(run.ticket.future, error)
         except Exception:
-            logger.exception("row %s could not be encoded", run.row.id)
+            logger.exception("row %s could not be encoded", run.row.id, extra=about(run.row))
             answer(
                 run.ticket.future, EngineFailed(f"row {run.row.id} could not be encoded; ask again")
             )
@@ -105,3 +106,4 @@ class Finisher:
 
 def _size(run: Run) -> tuple[int, int]:
     return run.row.width, run.row.height
+            extra=about(row),

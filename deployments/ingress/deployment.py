@@ -12,13 +12,14 @@ import ray
 from ray import serve
 from ray.exceptions import RayError
 from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
+from ray.serve.context import _get_serve_request_context
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.dispatch import Dispatcher, cancel, translated
 from deployments.ingress.backend import card_for
-from deployments.ingress.envelope import REQUEST_ID, new_request_id
+from deployments.ingress.envelope import REQUEST_ID
 from deployments.ingress.resolve import resolve
 from deployments.ingress.routes import build_app
 from deployments.ingress.settings import IngressSettings
@@ -91,7 +92,8 @@ class Ingress:
         settled = resolve(
             params,
             card_for(self, params.model),
-            request_id=new_request_id(),
+            # Serve's own of this call, as its log lines have it; it tells it by no public call.
+            request_id=_get_serve_request_context().request_id,
             max_megapixels=self._settings.max_megapixels,
         )
         return await self.generate(settled)
