@@ -1,9 +1,11 @@
 """The diffusion deployment: one model and one engine thread per replica."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator
 
+from deployments.diffusion.drain import check_grace
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.stats import EngineStats
 from deployments.diffusion.work import WorkMeter
@@ -14,13 +16,15 @@ from deployments.requests import ImageResult, ModelCard, PreparedImage, Progress
 class Diffusion:
     """Serves rows of one model. A replica is ready when its model is loaded and warm."""
 
-    def __init__(self, settings: DiffusionSettings) -> None:
+    def __init__(self, settings: DiffusionSettings, grace_s: float = math.inf) -> None:
+        """`grace_s`: how long Serve lets it finish when it is told to stop."""
         # Here and not above: whoever wires the graph imports this module, and needs no torch.
         from deployments.diffusion.worker import EngineWorker
 
         log_through_serve()
         self._worker = EngineWorker(settings)
         self._meter = WorkMeter(time.monotonic())
+        check_grace(settings, self._worker.engine.longest_row_s(self._worker.card), grace_s)
 
     async def generate(self, row: Row, prepared: PreparedImage | None = None) -> ImageResult:
         """One picture. Cancelling the call frees the row's lanes at the next step.

@@ -20,6 +20,7 @@ from deployments.diffusion.capacity import Capacity, CapacityCurve
 from deployments.diffusion.codec_pool import CodecPool
 from deployments.diffusion.compiled import graphs_compiled
 from deployments.diffusion.desk import Desk
+from deployments.diffusion.drain import longest_row_s
 from deployments.diffusion.encoder import Encoder
 from deployments.diffusion.families.family import Family, Size
 from deployments.diffusion.faults import failure, no_memory_for
@@ -35,7 +36,7 @@ from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.stats import EngineStats
 from deployments.errors import EngineFailed
 from deployments.logs import about
-from deployments.requests import ImageResult, PreparedImage, Row
+from deployments.requests import ImageResult, ModelCard, PreparedImage, Row
 
 logger = logging.getLogger(__name__)
 
@@ -132,6 +133,10 @@ class Engine:
                 running=len(self._newcomers.runs) + len(self._running()),
                 pending_s=self._queue.pending_s(),
             )
+
+    def longest_row_s(self, card: ModelCard) -> float:
+        """Seconds of the longest row that the card allows, by what a step was measured to cost."""
+        return longest_row_s(card, self._capacity)
 
     def step_age_s(self) -> float:
         """Seconds since the step in flight began; 0 between steps."""
