@@ -91,6 +91,7 @@ class Row:
     """One picture to make. The result is a pure function of the row and its prepared image."""
 
     id: str
+    """The request's id, a dash and the row's number in it."""
     model: str
     prompt: str
     negative_prompt: str
@@ -117,6 +118,11 @@ class Row:
     priority: Priority
     adapters: tuple[AdapterUse, ...] = ()
     """LoRA adapters that act on the model, ordered by name, none twice and none at scale 0."""
+
+    @property
+    def request_id(self) -> str:
+        """Of the request that it belongs to: its `x-request-id`, by which logs are searched."""
+        return self.id.rpartition("-")[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

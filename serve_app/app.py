@@ -28,12 +28,7 @@ def build(args: dict[str, Any]) -> Application:
     imaging = _deployment(Imaging, "imaging", config.imaging.deployment).bind(
         config.imaging.settings
     )
-    models = {
-        model.settings.id: _deployment(
-            Diffusion, f"diffusion-{model.settings.id}", model.deployment
-        ).bind(_with_fraction(model))
-        for model in config.models
-    }
+    models = {model.settings.id: _model(model) for model in config.models}
     limits = config.ingress.settings.limits
     quotas = Quotas(
         max_rows_in_flight=limits.max_rows_in_flight, rows_per_minute=limits.rows_per_minute
@@ -43,6 +38,11 @@ def build(args: dict[str, Any]) -> Application:
     )
     ingress = _deployment(Ingress, "ingress", config.ingress.deployment)
     return ingress.bind(_with_secret(config.ingress.settings), models, imaging, jobs)
+
+
+def _model(model: ModelSection) -> Application:
+    diffusion = _deployment(Diffusion, f"diffusion-{model.settings.id}", model.deployment)
+    return diffusion.bind(_with_fraction(model), model.deployment.graceful_shutdown_timeout_s)
 
 
 def _with_fraction(model: ModelSection) -> DiffusionSettings:

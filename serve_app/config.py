@@ -10,18 +10,24 @@ from collections.abc import Mapping
 from typing import Any, get_type_hints
 
 import msgspec
+from pydantic import ValidationError
 from ray.serve.config import AutoscalingConfig
+from ray.serve.schema import RayActorOptionsSchema
 
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.imaging.settings import ImagingSettings
-from deployments.ingress.hints import did_you_mean, listed
 from deployments.ingress.settings import IngressSettings
 from deployments.jobs.settings import JobsSettings
 from serve_app.autoscaling import POLICY
+from serve_app.strict import refuse_unknown, suggestion
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A part of the config: no key that it does not know, and nothing changes after start."""
+
+
+_TOLD_OTHERWISE = ("num_cpus", "num_gpus", "label_selector", "num_replicas", "autoscaling_config")
+"""Options that Serve is not told as they stand here."""
 
 
 class DeploymentOptions(Section, frozen=True, kw_only=True):
@@ -34,6 +40,8 @@ class DeploymentOptions(Section, frozen=True, kw_only=True):
     num_cpus: float = 1.0
     num_gpus: float = 0.0
     """A fraction puts several replicas on one GPU; 0 needs none."""
+    label_selector: dict[str, str] = msgspec.field(default_factory=dict)
+    """Labels of the nodes that replicas may run on, in Ray's words, as `stepwise.io/pool: gpu`."""
     max_ongoing_requests: int = 256
     max_queued_requests: int = -1
     """Requests that may wait at each caller; -1 sets no limit."""
@@ -47,7 +55,7 @@ class DeploymentOptions(Section, frozen=True, kw_only=True):
         if self.num_replicas is not None and self.num_replicas < 1:
             raise ValueError(f"num_replicas is {self.num_replicas}: it must be at least 1")
         if self.autoscaling_config is not None:
-            _refuse_unknown(self.autoscaling_config, AutoscalingConfig.model_fields)
+            refuse_unknown(self.autoscaling_config, AutoscalingConfig, "autoscaling_config")
         if self.num_replicas is not None and self.autoscaling_config is not None:
             raise ValueError("num_replicas and autoscaling_config are both given: keep one")
         for name in ("num_cpus", "num_gpus", "graceful_shutdown_timeout_s"):
@@ -55,19 +63,25 @@ class DeploymentOptions(Section, frozen=True, kw_only=True):
                 raise ValueError(f"{name} is {getattr(self, name):g}: it must not be negative")
         if self.num_gpus > 1 and self.num_gpus != int(self.num_gpus):
             raise ValueError(f"num_gpus is {self.num_gpus:g}: use a fraction below 1 or whole GPUs")
+        try:
+            RayActorOptionsSchema(label_selector=self.label_selector)
+        except ValidationError as error:
+            raise ValueError(f"label_selector: {error.errors()[0]['msg']}") from error
 
     def as_serve_options(self) -> dict[str, Any]:
         """The keyword arguments of a Serve deployment's `.options()`."""
         options: dict[str, Any] = {
             name: getattr(self, name)
             for name in DeploymentOptions.__struct_fields__
-            if name not in ("num_cpus", "num_gpus", "num_replicas", "autoscaling_config")
+            if name not in _TOLD_OTHERWISE
         }
         if self.autoscaling_config is None:
             options["num_replicas"] = self.num_replicas or 1
         else:
             options["autoscaling_config"] = self.autoscaling_config
-        actor = {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus}
+        actor: dict[str, Any] = {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus}
+        if self.label_selector:
+            actor["label_selector"] = self.label_selector
         return {**options, "ray_actor_options": actor}
 
 
@@ -230,7 +244,7 @@ def _explained(message: str) -> str:
     if unknown is None:
         return f"config: {place}: {text}"
     known = _fields_at(place)
-    return f"config: {place}: unknown key {unknown[1]!r}{_hint(unknown[1], known)}"
+    return f"config: {place}: unknown key {unknown[1]!r}{suggestion(unknown[1], known)}"
 
 
 def _fields_at(place: str) -> list[str]:
@@ -240,13 +254,3 @@ def _fields_at(place: str) -> list[str]:
         hint = get_type_hints(struct)[name]
         struct = hint.__args__[0] if hasattr(hint, "__args__") else hint
     return list(struct.__struct_fields__)
-
-
-def _refuse_unknown(section: Mapping[str, Any], known: Mapping[str, Any]) -> None:
-    for key in section:
-        if key not in known:
-            raise ValueError(f"unknown key {key!r} in autoscaling_config{_hint(key, list(known))}")
-
-
-def _hint(key: str, known: list[str]) -> str:
-    return did_you_mean(key, known) or f"; known are {listed(known)}"

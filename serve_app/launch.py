@@ -20,10 +20,11 @@ from typing import Any, NoReturn
 
 import psutil
 import ray
-import yaml
-from pydantic import ValidationError
 from ray import serve
-from ray.serve.schema import ServeDeploySchema
+from ray.serve import Application
+from ray.serve.schema import ServeApplicationSchema, ServeDeploySchema
+
+from serve_app.strict import read_config_file
 
 EXAMPLE = "a red house on snowy hills at night"
 POLL_S = 0.2
@@ -44,13 +45,18 @@ class Progress:
 def main() -> None:
     """Starts what the config describes, waits for a signal, ends all that it started."""
     options = _options()
-    config = _read(options.config, options.port)
+    config, apps = _read(options.config)
+    if options.check:
+        print(f"{options.config} is right")
+        return
+    if options.port is not None:
+        config.http_options.port = options.port
     host, port = config.http_options.host, config.http_options.port
     _refuse_taken_port(host, port)
     _stop_on_signals()
     progress = Progress()
     try:
-        _start(config, progress)
+        _start(config, apps, progress)
         print(_ready(host, port), flush=True)
         threading.Event().wait()
     except KeyboardInterrupt:
@@ -68,19 +74,26 @@ def _options() -> argparse.Namespace:
     local = Path(__file__).parent.parent / "configs" / "local.yaml"
     parser.add_argument("--config", type=Path, default=local)
     parser.add_argument("--port", type=int, help="instead of the config's")
+    parser.add_argument("--check", action="store_true", help="the config, and start nothing")
     return parser.parse_args()
 
 
-def _read(path: Path, port: int | None) -> ServeDeploySchema:
+def _read(path: Path) -> tuple[ServeDeploySchema, list[Application]]:
+    """The config and its applications, built before anything is started."""
     if not path.is_file():
         sys.exit(f"--config {path}: no such file")
     try:
-        config = ServeDeploySchema.model_validate(yaml.safe_load(path.read_text()))
-    except (yaml.YAMLError, ValidationError) as error:
+        config = read_config_file(path)
+        return config, [_built(app) for app in config.applications]
+    except (ValueError, ImportError, AttributeError) as error:
         sys.exit(f"--config {path}: {error}")
-    if port is not None:
-        config.http_options.port = port
-    return config
+
+
+def _built(app: ServeApplicationSchema) -> Application:
+    module, _, attribute = app.import_path.partition(":")
+    build: Any = getattr(importlib.import_module(module), attribute)
+    application: Application = build(app.args)
+    return application
 
 
 def _refuse_taken_port(host: str, port: int) -> None:
@@ -103,7 +116,7 @@ def _interrupt(signum: int, frame: FrameType | None) -> NoReturn:
     raise KeyboardInterrupt
 
 
-def _start(config: ServeDeploySchema, progress: Progress) -> None:
+def _start(config: ServeDeploySchema, apps: list[Application], progress: Progress) -> None:
     progress.say("starting Ray")
     ray.init(
         address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
@@ -113,19 +126,21 @@ def _start(config: ServeDeploySchema, progress: Progress) -> None:
     serve.start(
         proxy_location=config.proxy_location,
         http_options=config.http_options.model_dump(),
-        logging_config=config.logging_config.model_dump() if config.logging_config else None,
+        logging_config=config.logging_config,
+        tracing_config=config.tracing_config,
     )
     logging.getLogger("ray.serve").setLevel(logging.WARNING)  # its lines would repeat ours
     settled = threading.Event()
     watcher = threading.Thread(target=_watch, args=(progress, settled), daemon=True)
     watcher.start()
     try:
-        for app in config.applications:
-            module, _, attribute = app.import_path.partition(":")
-            build: Any = getattr(importlib.import_module(module), attribute)
-            serve.run(build(app.args), name=app.name, route_prefix=app.route_prefix)
-    except (ValueError, ImportError, AttributeError) as error:
-        raise RuntimeError(str(error)) from error
+        for app, application in zip(config.applications, apps, strict=True):
+            serve.run(
+                application,
+                name=app.name,
+                route_prefix=app.route_prefix,
+                logging_config=app.logging_config or config.logging_config,
+            )
     finally:
         settled.set()
         watcher.join()

@@ -5,16 +5,18 @@ from typing import Any
 
 import pytest
 import yaml
+from ray.serve._private.build_app import build_app
 from ray.serve.schema import ServeDeploySchema
 
-from serve_app.app import build
+from serve_app.app import _with_fraction, build
 from serve_app.config import AppConfig, read_config
+from tests.service import ROOT
 
-CONFIGS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 
 def args_of(name: str) -> dict[str, Any]:
-    path = Path(__file__).parent.parent / "configs" / name
+    path = ROOT / "configs" / name
     args: dict[str, Any] = yaml.safe_load(path.read_text())["applications"][0]["args"]
     return args
 
@@ -30,6 +32,46 @@ def test_serves_schema_knows_every_key(path: Path) -> None:
 def test_every_config_builds(path: Path) -> None:
     app = build(args_of(path.name))
     assert app._bound_deployment.name == "ingress"
+
+
+def test_there_is_one_for_every_use() -> None:
+    uses = {"local", "sd15", "sdxl", "flux", "two-models-one-gpu", "production"}
+    assert uses <= {path.stem for path in CONFIGS}
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_its_figures_agree_with_each_other(path: Path) -> None:
+    config = read_config(args_of(path.name))
+    for model in config.models:
+        settings, deployment = model.settings, model.deployment
+        if deployment.target_wait_s is not None:
+            # Else a replica refuses rows before another one is asked for.
+            assert deployment.target_wait_s <= settings.max_queue_s / 3
+        # Serve's own count must not refuse what the queue would take: hundreds of rows may wait.
+        assert deployment.max_ongoing_requests >= 1024
+        assert config.ingress.settings.limits.max_steps <= settings.max_steps
+
+
+def test_two_models_fill_one_gpu_and_each_keeps_to_its_half() -> None:
+    models = read_config(args_of("two-models-one-gpu.yaml")).models
+    assert sum(model.deployment.num_gpus for model in models) == 1
+    assert [_with_fraction(model).memory_fraction for model in models] == [0.5, 0.5]
+
+
+def test_production_is_what_its_first_lines_promise() -> None:
+    said = yaml.safe_load((ROOT / "configs" / "production.yaml").read_text())
+    assert (said["http_options"]["host"], said["proxy_location"]) == ("0.0.0.0", "EveryNode")
+    assert said["logging_config"]["encoding"] == "JSON"
+    assert said["tracing_config"]["enabled"]
+    config = read_config(args_of("production.yaml"))
+    assert config.ingress.settings.auth.chosen == "on"
+    assert config.ingress.settings.limits.count_rows
+    deployments = build_app(build(args_of("production.yaml")), name="stepwise").deployments
+    selectors = {
+        each.name: (each.ray_actor_options or {})["label_selector"] for each in deployments
+    }
+    cpu, gpu = ({"stepwise.io/pool": pool} for pool in ("cpu", "gpu"))
+    assert selectors == {"ingress": cpu, "imaging": cpu, "jobs": cpu, "diffusion-sdxl": gpu}
 
 
 def test_sd15_is_what_the_readme_says() -> None:
@@ -80,11 +122,15 @@ def changed(*path: str | int, to: Any) -> dict[str, Any]:
         (changed("models", 0, "settings", "compile", to="fast"), ["compile", "fast"]),
         (changed("models", 0, "settings", "lane_buckets", to=[4, 2]), ["lane_buckets is (4, 2)"]),
         (changed("models", 0, "settings", "max_queue_s", to=0), ["max_queue_s is 0"]),
-        (changed("models", 0, "settings", "max_queue_s", to=90), ["graceful_shutdown_timeout_s"]),
+        (changed("models", 0, "settings", "max_queue_s", to=900), ["graceful_shutdown_timeout_s"]),
         (changed("models", 0, "settings", "default_steps", to=900), ["default_steps is 900"]),
         (changed("models", 0, "deployment", "num_gpus", to=1.5), ["num_gpus is 1.5"]),
         (changed("models", 0, "deployment", "num_cpus", to=-1), ["num_cpus is -1"]),
         (changed("models", 0, "deployment", "num_replicas", to=0), ["num_replicas is 0"]),
+        (
+            changed("jobs", "deployment", "label_selector", to={"pool": "c p u"}),
+            ["jobs.deployment", "label_selector", "c p u"],
+        ),
         (
             changed("models", 0, "deployment", "autoscaling_config", to={"min_replicas": 1}),
             ["num_replicas and autoscaling_config"],

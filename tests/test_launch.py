@@ -127,12 +127,25 @@ def test_an_unknown_config_is_named() -> None:
     assert "configs/nowhere.yaml: no such file" in said
 
 
-def test_a_wrong_config_says_the_key_and_ends(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("default_guidance", "default_guidence"), ("host", "hots")]
+)
+def test_a_wrong_config_says_the_key_and_starts_nothing(
+    right: str, wrong: str, tmp_path: Path
+) -> None:
     config = (ROOT / "configs" / "local.yaml").read_text()
-    wrong = tmp_path / "wrong.yaml"
-    wrong.write_text(config.replace("default_guidance", "default_guidence"))
-    process = launch("--config", str(wrong), "--port", str(free_port()))
+    path = tmp_path / "wrong.yaml"
+    path.write_text(config.replace(f"{right}:", f"{wrong}:"))
+    process = launch("--config", str(path), "--port", str(free_port()))
     said, _ = process.communicate(timeout=120)
     assert process.returncode == 1
-    assert "did you mean 'default_guidance'?" in said
+    assert f"--config {path}: " in said
+    assert f"did you mean '{right}'?" in said
+    assert "starting Ray" not in said
     assert "Traceback" not in said
+
+
+def test_a_config_can_be_checked_without_a_start() -> None:
+    process = launch("--config", "configs/production.yaml", "--check")
+    said, _ = process.communicate(timeout=120)
+    assert (process.returncode, said) == (0, "configs/production.yaml is right\n")

@@ -175,8 +175,9 @@ class Capacity:
 
         `alike` gives the same for keys that take the same memory and time.
         """
-        self.curve = curve
-        self._limit = min(curve.knee(margin, least=lanes_of_row), max_lanes)
+        self.curve, self.lanes_of_row = curve, lanes_of_row
+        self.full = min(curve.knee(margin, least=lanes_of_row), max_lanes)
+        """Lanes of a full batch, as long as memory lasts."""
         self._lowered: dict[Hashable, float] = {}
         self._factors: dict[Hashable, float] = {}
         self._any_factor = 1.0
@@ -189,7 +190,7 @@ class Capacity:
 
     def limit(self, key: Hashable) -> float:
         """Lanes of the native size that rows of this key may have running."""
-        return self._lowered.get(self._alike(key), self._limit)
+        return self._lowered.get(self._alike(key), self.full)
 
     def step_s(self, key: Hashable, weight: float) -> float:
         """Seconds of a step of `weight` lanes. A key not met yet costs what the others do."""

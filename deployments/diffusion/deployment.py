@@ -1,11 +1,13 @@
 """The diffusion deployment: one model and one engine thread per replica."""
 
 import asyncio
+import math
 import time
 from collections.abc import AsyncGenerator
 
 from ray.serve import metrics as serve_metrics
 
+from deployments.diffusion.drain import check_grace
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.stats import EngineStats
 from deployments.diffusion.telling import Telling
@@ -19,7 +21,8 @@ from deployments.requests import ImageResult, ModelCard, PreparedImage, Progress
 class Diffusion:
     """Serves rows of one model. A replica is ready when its model is loaded and warm."""
 
-    def __init__(self, settings: DiffusionSettings) -> None:
+    def __init__(self, settings: DiffusionSettings, grace_s: float = math.inf) -> None:
+        """`grace_s`: how long Serve lets it finish when it is told to stop."""
         # Here and not above: whoever wires the graph imports this module, and needs no torch.
         from deployments.diffusion.worker import EngineWorker
 
@@ -29,6 +32,7 @@ class Diffusion:
         meter = Published(serve_metrics, DIFFUSION, model=(settings.id,))
         self._telling = Telling(meter, settings.id)
         self._told = tell_regularly(self._tell)
+        check_grace(settings, self._worker.engine.longest_row_s(self._worker.card), grace_s)
 
     async def generate(self, row: Row, prepared: PreparedImage | None = None) -> ImageResult:
         """One picture. Cancelling the call frees the row's lanes at the next step.

@@ -21,6 +21,7 @@ from deployments.diffusion.capacity import Capacity, CapacityCurve
 from deployments.diffusion.codec_pool import CodecPool
 from deployments.diffusion.compiled import graphs_compiled
 from deployments.diffusion.desk import Desk
+from deployments.diffusion.drain import longest_row_s
 from deployments.diffusion.encoder import Encoder
 from deployments.diffusion.families.family import Family, Size
 from deployments.diffusion.faults import failure, no_memory_for
@@ -37,8 +38,9 @@ from deployments.diffusion.run import BatchKey, Run, Ticket, Watcher, answer
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.stats import EngineStats
 from deployments.errors import EngineFailed
+from deployments.logs import about
 from deployments.metrics import QUEUE_WAIT
-from deployments.requests import ImageResult, PreparedImage, Row
+from deployments.requests import ImageResult, ModelCard, PreparedImage, Row
 
 logger = logging.getLogger(__name__)
 
@@ -151,6 +153,10 @@ class Engine:
                 step_age_s=self.step_age_s(),
             )
 
+    def longest_row_s(self, card: ModelCard) -> float:
+        """Seconds of the longest row that the card allows, by what a step was measured to cost."""
+        return longest_row_s(card, self._capacity)
+
     def step_age_s(self) -> float:
         """Seconds since the step in flight began; 0 between steps."""
         begun_s = self._step_begun_s
@@ -217,7 +223,9 @@ class Engine:
         self._finisher.drop(gone)
         cancelled = [run for run in gone if run.ticket.future.cancelled()]
         for run in cancelled:
-            logger.info("row %s cancelled after %d calls", run.row.id, run.call)
+            logger.info(
+                "row %s cancelled after %d calls", run.row.id, run.call, extra=about(run.row)
+            )
         self._count(cancelled=len(cancelled))
 
     def _admit(self) -> None:
@@ -365,8 +373,9 @@ class Engine:
     def _fail(self, outcome: Outcome[Run]) -> None:
         """Answers the rows that fail alone; a batch drops them before its next step."""
         for fault in outcome.faults:
-            logger.error("row %s failed\n%s", fault.item.row.id, fault.trace)
-            answer(fault.item.ticket.future, failure(fault.item.row, fault.error))
+            row = fault.item.row
+            logger.error("row %s failed\n%s", row.id, fault.trace, extra=about(row))
+            answer(fault.item.ticket.future, failure(row, fault.error))
         for_memory = outcome.splits if outcome.out_of_memory else 0
         self._count(failed=len(outcome.faults), splits=outcome.splits, memory_splits=for_memory)
 

@@ -16,6 +16,7 @@ from deployments.diffusion.run import Run, answer
 from deployments.errors import EngineFailed, GenerationFailed
 from deployments.imaging.codecs import encode
 from deployments.imaging.kernels import composite
+from deployments.logs import about
 from deployments.metrics import ETA_RATIO, ROW_TIME
 from deployments.requests import ImageResult
 
@@ -74,10 +75,10 @@ class Finisher:
         try:
             answer(run.ticket.future, self._result(run, pixels))
         except GenerationFailed as error:
-            logger.warning("%s", error.message)
+            logger.warning("%s", error.message, extra=about(run.row))
             answer(run.ticket.future, error)
         except Exception:
-            logger.exception("row %s could not be encoded", run.row.id)
+            logger.exception("row %s could not be encoded", run.row.id, extra=about(run.row))
             answer(
                 run.ticket.future, EngineFailed(f"row {run.row.id} could not be encoded; ask again")
             )
@@ -116,3 +117,4 @@ class Finisher:
 
 def _size(run: Run) -> tuple[int, int]:
     return run.row.width, run.row.height
+            extra=about(row),

@@ -17,6 +17,7 @@ from deployments.diffusion.codec_pool import CodecPool
 from deployments.diffusion.families.family import Family
 from deployments.diffusion.run import Run
 from deployments.imaging.codecs import encode
+from deployments.logs import about
 from deployments.requests import Progress
 
 logger = logging.getLogger(__name__)
@@ -79,11 +80,11 @@ def notify(run: Run, progress: Progress) -> None:
     try:
         watcher.notify(progress)
     except Exception:
-        logger.exception("row %s: its watcher failed", run.row.id)
+        logger.exception("row %s: its watcher failed", run.row.id, extra=about(run.row))
 
 
 def _show(run: Run, progress: Progress, pixels: NDArray[np.uint8]) -> None:
     try:
         notify(run, replace(progress, preview=encode(pixels, "jpeg", JPEG_QUALITY)))
     except Exception:
-        logger.exception("row %s: its preview could not be made", run.row.id)
+        logger.exception("row %s: its preview could not be made", run.row.id, extra=about(run.row))

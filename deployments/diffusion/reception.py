@@ -17,6 +17,7 @@ from deployments.diffusion.progress import notify, progress_of
 from deployments.diffusion.queue import StepQueue
 from deployments.diffusion.run import Run, Ticket, answer
 from deployments.errors import AdapterFailed, EngineFailed, Requeue, StepwiseError
+from deployments.logs import about
 from deployments.requests import PreparedImage, Row
 
 logger = logging.getLogger(__name__)
@@ -96,11 +97,11 @@ class Reception:
                 self._desk.draw_noise(run)
                 self._enqueue(run)
         except StepwiseError as error:
-            logger.info("row %s refused: %s", row.id, error.message)
+            logger.info("row %s refused: %s", row.id, error.message, extra=about(row))
             self.requeued += isinstance(error, Requeue)
             answer(ticket.future, error)
         except Exception:
-            logger.exception("row %s could not be settled", row.id)
+            logger.exception("row %s could not be settled", row.id, extra=about(row))
             answer(ticket.future, lost(row))
         with self._changed:
             self.arriving -= 1

@@ -13,6 +13,7 @@ from ray import serve
 from ray.exceptions import RayError
 from ray.serve import metrics as serve_metrics
 from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
+from ray.serve.context import _get_serve_request_context
 from ray.serve.exceptions import BackPressureError, RayServeException
 from ray.serve.handle import DeploymentHandle, DeploymentResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -20,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from deployments.dispatch import Dispatcher, cancel, translated
 from deployments.ingress.backend import card_for
 from deployments.ingress.counting import Counting
-from deployments.ingress.envelope import REQUEST_ID, new_request_id
+from deployments.ingress.envelope import REQUEST_ID
 from deployments.ingress.resolve import resolve
 from deployments.ingress.routes import build_app
 from deployments.ingress.settings import IngressSettings
@@ -97,7 +98,8 @@ class Ingress:
         settled = resolve(
             params,
             card_for(self, params.model),
-            request_id=new_request_id(),
+            # Serve's own of this call, as its log lines have it; it tells it by no public call.
+            request_id=_get_serve_request_context().request_id,
             max_megapixels=self._settings.max_megapixels,
         )
         with Counting(self._meter, settled) as counting:

@@ -67,11 +67,6 @@ class RequestEnvelope:
             log.info("%s %s %d %s %.1f ms %s", *asked, *answered)
 
 
-def new_request_id() -> str:
-    """An id for a request that came without one."""
-    return f"req-{secrets.token_hex(12)}"
-
-
 def _request_id(headers: Headers) -> str:
     given = headers.get(REQUEST_ID, "")
-    return given if _GOOD_ID.fullmatch(given) else new_request_id()
+    return given if _GOOD_ID.fullmatch(given) else f"req-{secrets.token_hex(12)}"

@@ -19,7 +19,7 @@ from .serving import local_args
 class NoopDiffusion:
     """Has the methods of `Diffusion` and answers every row with one PNG, made beforehand."""
 
-    def __init__(self, settings: DiffusionSettings) -> None:
+    def __init__(self, settings: DiffusionSettings, grace_s: float) -> None:
         [(width, height)] = settings.declared_sizes
         self._width, self._height = width, height
         self._picture = picture(width, height)
