@@ -111,10 +111,10 @@ class Finisher:
         logger.info(
             "row %s: %d calls of %s in %.2f s after %.2f s waiting, %d bytes",
             row.id, run.call, row.scheduler, result.run_s, result.queue_wait_s, len(content),
+            extra=about(row),
         )  # fmt: skip
         return result
 
 
 def _size(run: Run) -> tuple[int, int]:
     return run.row.width, run.row.height
-            extra=about(row),
