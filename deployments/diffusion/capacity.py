@@ -186,7 +186,7 @@ class Capacity:
     @property
     def lanes(self) -> float:
         """Lanes that may run of any key: the knee, or fewer where memory has run out."""
-        return min([self._limit, *self._lowered.values()])
+        return min([self.full, *self._lowered.values()])
 
     def limit(self, key: Hashable) -> float:
         """Lanes of the native size that rows of this key may have running."""

@@ -95,7 +95,7 @@ def _is_ours(name: str) -> bool:
 
 
 def _entry(job: Job) -> _Entry:
-    error = job.error and (type(job.error).__name__, job.error.message)
+    error = None if job.error is None else (type(job.error).__name__, job.error.message)
     return _Entry(
         job.id, job.request, job.previews, job.created, job.ended, job.state,
         [*job.results.values()], error,
