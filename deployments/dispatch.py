@@ -22,8 +22,8 @@ from deployments.errors import EngineFailed, ModelNotReady, ReplicaLost, Requeue
 from deployments.requests import GenerationRequest, ImageResult, Progress, Row
 
 OFFERS = 3
-"""How often a row is offered before its client hears of a full or lost replica. Serve prefers the
-less loaded of two replicas, so a second offer rarely meets the same one."""
+"""How often a row is offered before its client hears of a full or lost replica. The router sends
+it to one that it has not met, if there is one; Serve's own prefers the less loaded of two."""
 REJECTED_RETRY_S = 1.0
 """Retry-After for a rejection by Serve that names no time."""
 LOST_PAUSE_S, MAX_PAUSE_S = 2.0, 30.0

@@ -3,6 +3,9 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator
+from typing import Any
+
+from msgspec.structs import asdict, replace
 
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.stats import EngineStats
@@ -21,6 +24,7 @@ class Diffusion:
         log_through_serve()
         self._worker = EngineWorker(settings)
         self._meter = WorkMeter(time.monotonic())
+        self._told = self._worker.engine.work_report(time.time())
 
     async def generate(self, row: Row, prepared: PreparedImage | None = None) -> ImageResult:
         """One picture. Cancelling the call frees the row's lanes at the next step.
@@ -73,6 +77,13 @@ class Diffusion:
         stats = self._worker.engine.stats()
         load = self._meter.load(stats.done_s, time.monotonic())
         return {"waiting_s": stats.pending_s, "load": load}
+
+    def record_routing_stats(self) -> dict[str, Any]:
+        """For the router: a WorkReport. Callers are told by Serve whenever it differs."""
+        report = self._worker.engine.work_report(time.time())
+        if report != replace(self._told, at=report.at):
+            self._told = report
+        return asdict(self._told)
 
     def check_health(self) -> None:
         """Raises when the engine has died or its step hangs; it never touches the device."""

@@ -27,6 +27,8 @@ class EngineStats:
     """How often work on several rows was repeated in halves: for memory, or to find a bad row."""
     adapter_switches: int = 0
     """How often the denoiser's adapters were changed between two steps."""
+    adapter_reads: int = 0
+    """How often an adapter was read from its file."""
     previews: int = 0
     codec_waits: int = 0
     """How often the engine's thread waited for a codec thread; raise `codec_threads` if ever."""
