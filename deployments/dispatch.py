@@ -35,8 +35,8 @@ from deployments.requests import GenerationRequest, ImageResult, Progress, Row
 logger = logging.getLogger(__name__)
 
 OFFERS = 3
-"""How often a row is offered before its client hears that all are full. Serve prefers the less
-loaded of two replicas, so a second offer rarely meets the same one."""
+"""How often a row is offered before its client hears that all are full. The router sends it to one
+that it has not met, if there is one; Serve's own prefers the less loaded of two."""
 LOSSES = 2
 """How many replicas may be lost under a row before its client hears of it: it is repeated once. A
 row that kills its replica must not go round the fleet."""

@@ -7,7 +7,7 @@ here they are refused with a hint.
 
 import re
 from collections.abc import Mapping
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_type_hints
 
 import msgspec
 from pydantic import ValidationError
@@ -19,6 +19,7 @@ from deployments.imaging.settings import ImagingSettings
 from deployments.ingress.settings import IngressSettings
 from deployments.jobs.settings import JobsSettings
 from serve_app.autoscaling import POLICY
+from serve_app.routing import ROUTER
 from serve_app.strict import refuse_unknown, suggestion
 
 
@@ -86,13 +87,16 @@ class DeploymentOptions(Section, frozen=True, kw_only=True):
 
 
 class ModelDeployment(DeploymentOptions, frozen=True, kw_only=True):
-    """As every deployment, and scaled by work where a wait is given."""
+    """As every deployment, but routed by work, and where a wait is given scaled by it."""
 
     target_wait_s: float | None = None
     """How long a row may wait before there are more replicas, by the measured cost of the rows
     before it. Without it `autoscaling_config` scales by Serve's own `target_ongoing_requests`."""
     max_load: float = 0.8
     """How much of its capacity a replica should be using: with more asked of it, there are more."""
+    routing: Literal["work", "power_of_two"] = "work"
+    """How callers choose a replica: by what each has to do and the adapters that it holds, or as
+    Serve does by default, by the number of requests."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -120,6 +124,8 @@ class ModelDeployment(DeploymentOptions, frozen=True, kw_only=True):
             kwargs = {"target_wait_s": self.target_wait_s, "max_load": self.max_load}
             policy = {"policy_function": POLICY, "policy_kwargs": kwargs}
             options["autoscaling_config"] = {**options["autoscaling_config"], "policy": policy}
+        if self.routing == "work":
+            options["request_router_config"] = {"request_router_class": ROUTER}
         return options
 
 

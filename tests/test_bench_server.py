@@ -239,7 +239,7 @@ def test_the_noop_offers_what_the_engine_offers_to_others() -> None:
     def methods(room: type) -> set[str]:
         return {name for name in vars(room) if not name.startswith("_")}
 
-    of_serve = {"check_health", "record_autoscaling_stats"}
+    of_serve = {"check_health", "record_autoscaling_stats", "record_routing_stats"}
     assert methods(NoopDiffusion) == methods(Diffusion) - of_serve - {"stats"}
 
 

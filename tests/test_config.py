@@ -126,6 +126,7 @@ def changed(*path: str | int, to: Any) -> dict[str, Any]:
         (changed("models", 0, "settings", "default_steps", to=900), ["default_steps is 900"]),
         (changed("models", 0, "deployment", "num_gpus", to=1.5), ["num_gpus is 1.5"]),
         (changed("models", 0, "deployment", "num_cpus", to=-1), ["num_cpus is -1"]),
+        (changed("models", 0, "deployment", "routing", to="random"), ["routing", "random"]),
         (changed("models", 0, "deployment", "num_replicas", to=0), ["num_replicas is 0"]),
         (
             changed("jobs", "deployment", "label_selector", to={"pool": "c p u"}),

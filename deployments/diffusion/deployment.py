@@ -4,7 +4,9 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator
+from typing import Any
 
+from msgspec.structs import asdict, replace
 from ray.serve import metrics as serve_metrics
 
 from deployments.diffusion.drain import check_grace
@@ -31,7 +33,8 @@ class Diffusion:
         self._work = WorkMeter(time.monotonic())
         meter = Published(serve_metrics, DIFFUSION, model=(settings.id,))
         self._telling = Telling(meter, settings.id)
-        self._told = tell_regularly(self._tell)
+        self._telling_task = tell_regularly(self._tell)
+        self._reported = self._worker.engine.work_report(time.time())
         check_grace(settings, self._worker.engine.longest_row_s(self._worker.card), grace_s)
 
     async def generate(self, row: Row, prepared: PreparedImage | None = None) -> ImageResult:
@@ -85,6 +88,13 @@ class Diffusion:
         stats = self._worker.engine.stats()
         load = self._work.load(stats.done_s, time.monotonic())
         return {"waiting_s": stats.pending_s, "load": load}
+
+    def record_routing_stats(self) -> dict[str, Any]:
+        """For the router: a WorkReport. Callers are told by Serve whenever it differs."""
+        report = self._worker.engine.work_report(time.time())
+        if report != replace(self._reported, at=report.at):
+            self._reported = report
+        return asdict(self._reported)
 
     def check_health(self) -> None:
         """Raises when the engine has died or its step hangs; it never touches the device."""

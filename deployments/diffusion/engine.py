@@ -5,6 +5,7 @@ finished leave. It knows neither Ray nor HTTP. `submit` may be called from any t
 everything below it belongs to the one thread that owns the device.
 """
 
+import itertools
 import logging
 import threading
 import time
@@ -34,6 +35,7 @@ from deployments.diffusion.phases import Phases
 from deployments.diffusion.progress import Reporter
 from deployments.diffusion.queue import StepQueue
 from deployments.diffusion.reception import Reception
+from deployments.diffusion.report import WorkReport
 from deployments.diffusion.run import BatchKey, Run, Ticket, Watcher, answer
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.stats import EngineStats
@@ -62,6 +64,9 @@ class Engine:
     ) -> None:
         """`curve` is what steps, encoding and decoding were measured to cost at the size `unit`."""
         self._layout, self._curve, self._clock = layout, curve, clock
+        self._unit, self._lanes_of_row = unit, family.lanes_of_row
+        factor = family.latent_factor
+        self._unit_key = BatchKey(unit[1] // factor, unit[0] // factor, text_chunks=1)
         self._ageing_calls_per_s = settings.ageing_calls_per_s
         # Every join and leave would swap the denoiser for an encoder and back.
         self._in_waves = settings.offload == "model"
@@ -80,12 +85,14 @@ class Engine:
             switch_calls=self._switch_calls,
         )
         self._switch = Switch(family.slots, clock)
-        shelf = AdapterShelf(family, settings.adapters, max_loaded=settings.max_adapters_loaded)
+        self._shelf = AdapterShelf(
+            family, settings.adapters, max_loaded=settings.max_adapters_loaded
+        )
         # A compiled step knows the length of text it was warmed with: one chunk.
         max_chunks = family.max_chunks if settings.compile_mode is None else 1
         self._reception = Reception(
-            Desk(family, unit, max_chunks=max_chunks, shelf=shelf),
-            shelf,
+            Desk(family, unit, max_chunks=max_chunks, shelf=self._shelf),
+            self._shelf,
             self._queue,
             self._changed,
             self._running_lane_calls,
@@ -141,6 +148,7 @@ class Engine:
                 prompt_misses=self._encoder.misses,
                 requeued=self._reception.requeued,
                 adapter_switches=self._switch.switches,
+                adapter_reads=self._shelf.reads,
                 previews=self._reporter.previews,
                 codec_waits=self._codecs.waits,
                 compiles=self._graphs_when_warm,
@@ -156,6 +164,25 @@ class Engine:
     def longest_row_s(self, card: ModelCard) -> float:
         """Seconds of the longest row that the card allows, by what a step was measured to cost."""
         return longest_row_s(card, self._capacity)
+
+    def work_report(self, at: float) -> WorkReport:
+        """For those who send rows here or elsewhere; `at` is now, in Unix seconds."""
+        with self._changed:
+            unread, lane_call_s = self._reception.unread, self._capacity.lane_call_s
+            runs = list(itertools.chain(self._occupying(), *unread.values()))
+            work_s = sum(run.lane_calls_left * lane_call_s(run.key) for run in runs)
+            return WorkReport(
+                at=at,
+                rows=self._reception.received,
+                work_s=self._queue.pending_s() + work_s,
+                lanes=self._queue.weight + sum(run.weight for run in runs),
+                limit=self._capacity.limit(self._unit_key),
+                lane_call_s=lane_call_s(self._unit_key),
+                unit_pixels=self._unit[0] * self._unit[1],
+                lanes_of_row=self._lanes_of_row,
+                adapters=(*self._shelf.names, *unread),
+                read_s=self._shelf.read_s,
+            )
 
     def step_age_s(self) -> float:
         """Seconds since the step in flight began; 0 between steps."""

@@ -65,7 +65,8 @@ class StepQueue(Generic[E]):
         self._ageing_calls_per_s = ageing_calls_per_s
         self._switch_calls = switch_calls
         self._waiting: dict[E, _Settled] = {}
-        self._weight = 0.0
+        self.weight = 0.0
+        """Lanes that all who wait would take."""
         self._lane_calls: dict[Hashable, float] = {}
         self._running: Mapping[Hashable, float] = {}
         self._turns = Turns()
@@ -84,7 +85,7 @@ class StepQueue(Generic[E]):
 
     def check(self, lane_calls: float, weight: float, key: Hashable) -> None:
         """Raises Requeue when one more row would have to wait, and would exceed the bound."""
-        if sum(self._running.values()) + self._weight + weight <= self._capacity.limit(key):
+        if sum(self._running.values()) + self.weight + weight <= self._capacity.limit(key):
             return  # it starts with the next step, or when nobody is far more urgent
         pending_s = self.pending_s()
         work_s = lane_calls * self._capacity.lane_call_s(key)
@@ -230,7 +231,7 @@ class StepQueue(Generic[E]):
     def _count(self, entries: Iterable[E]) -> None:
         for entry in entries:
             _, weight, key, lane_calls = self._waiting[entry]
-            self._weight += weight
+            self.weight += weight
             self._lane_calls[key] = self._lane_calls.get(key, 0.0) + lane_calls
 
     def _remove(self, entries: Sequence[E]) -> None:
@@ -238,7 +239,7 @@ class StepQueue(Generic[E]):
             return
         for entry in entries:
             del self._waiting[entry]
-        self._weight, self._lane_calls = 0.0, {}
+        self.weight, self._lane_calls = 0.0, {}
         self._count(self._waiting)  # anew: differences of floats would not come back to 0
 
 

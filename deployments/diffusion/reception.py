@@ -42,15 +42,18 @@ class Reception:
         self._running_lane_calls = running_lane_calls
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="stepwise-desk")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="stepwise-adapters")
-        self._unread: dict[str, list[Run]] = {}
+        self.unread: dict[str, list[Run]] = {}
+        """Rows that wait for an adapter's file, by its name; under the lock of `changed`."""
         self._closed: EngineFailed | None = None
         self._arrived = False
+        self.received = 0
         self.arriving = 0
         self.requeued = 0
 
     def receive(self, row: Row, prepared: PreparedImage | None, ticket: Ticket) -> None:
         """Returns at once; the ticket's future gets the answer if there is no room."""
         with self._changed:
+            self.received += 1
             if self._closed is not None:
                 answer(ticket.future, self._closed)
                 return
@@ -69,7 +72,7 @@ class Reception:
         """
         with self._changed:
             self._closed = error
-            unread, self._unread = self._unread, {}
+            unread, self.unread = self.unread, {}
         for runs in unread.values():
             self._go_on(runs)
         self._reader.shutdown(cancel_futures=True)
@@ -121,7 +124,7 @@ class Reception:
         """The run goes on once the adapter has been read; it is read once for all that wait."""
         with self._changed:
             self._check_open()
-            waiting = self._unread.setdefault(name, [])
+            waiting = self.unread.setdefault(name, [])
             waiting.append(run)
             if len(waiting) > 1:
                 return
@@ -134,7 +137,7 @@ class Reception:
         read = reading.result()
         self._shelf.keep(read)
         with self._changed:
-            runs = self._unread.pop(name, [])
+            runs = self.unread.pop(name, [])
         # Whoever waited for this is answered by it: a file that is being written changes all along.
         self._go_on(runs, read if isinstance(read, FailedFile) else None)
 

@@ -35,6 +35,8 @@ class EngineStats:
     """Those of them that were for memory."""
     adapter_switches: int = 0
     """How often the denoiser's adapters were changed between two steps."""
+    adapter_reads: int = 0
+    """How often an adapter was read from its file."""
     previews: int = 0
     prompt_hits: int = 0
     prompt_misses: int = 0

@@ -46,6 +46,12 @@ class AdapterShelf:
         self._last_used: OrderedDict[str, LoadedAdapter] = OrderedDict()
         self._in_use: WeakValueDictionary[str, LoadedAdapter] = WeakValueDictionary()
         self._failed: dict[str, FailedFile] = {}
+        self.names: tuple[str, ...] = ()
+        """Those on it, the last used last. For any thread, as the others below."""
+        self.reads = 0
+        """How many files were read, but for those that failed."""
+        self.read_s = 0.0
+        """What reading one takes, as the last ones did; 0 before any."""
 
     def find(self, name: str) -> LoadedAdapter | None:
         """None if it must be read first.
@@ -76,7 +82,11 @@ class AdapterShelf:
         except OSError:  # of a folder that may not be looked into
             logger.exception("adapter %s: %s cannot be read", name, source.source)
             return FailedFile(name, f"lora {name!r} cannot be used: its file cannot be read", file)
-        logger.info("adapter %s read in %.2f s", name, time.monotonic() - begun_s)
+        took_s = time.monotonic() - begun_s
+        # As of a switch: later ones count half, since one may meet a busy machine.
+        self.read_s = (self.read_s + took_s) / 2 if self.reads else took_s
+        self.reads += 1
+        logger.info("adapter %s read in %.2f s", name, took_s)
         return loaded
 
     def keep(self, read: LoadedAdapter | FailedFile) -> None:
@@ -93,6 +103,7 @@ class AdapterShelf:
         self._last_used.move_to_end(loaded.name)
         while len(self._last_used) > self._max_loaded:
             self._last_used.popitem(last=False)
+        self.names = tuple(self._last_used)
 
 
 def _file(source: Adapter) -> _File:

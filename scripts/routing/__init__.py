@@ -1,0 +1,1 @@
+"""The benchmark of routing: the same rows through Serve's router and through ours."""
