@@ -5,7 +5,6 @@ finished leave. It knows neither Ray nor HTTP. `submit` may be called from any t
 everything below it belongs to the one thread that owns the device.
 """
 
-import itertools
 import logging
 import threading
 import time
@@ -15,7 +14,6 @@ from dataclasses import replace
 
 from deployments.diffusion.adapters.shelf import AdapterShelf
 from deployments.diffusion.adapters.switch import Switch
-from deployments.diffusion.adapters.weights import AdapterSet
 from deployments.diffusion.answers import Answers
 from deployments.diffusion.batch import Batch, Layout, Member
 from deployments.diffusion.capacity import Capacity, CapacityCurve
@@ -25,12 +23,13 @@ from deployments.diffusion.desk import Desk
 from deployments.diffusion.drain import longest_row_s
 from deployments.diffusion.encoder import Encoder
 from deployments.diffusion.families.family import Family, Size
-from deployments.diffusion.faults import failure, no_memory_for
+from deployments.diffusion.faults import failure
 from deployments.diffusion.finish import Finisher
 from deployments.diffusion.isolation import Fault, Outcome, isolate
 from deployments.diffusion.newcomers import Newcomers
 from deployments.diffusion.observations import Observations
 from deployments.diffusion.order import decodes_due
+from deployments.diffusion.pending import Pending
 from deployments.diffusion.phases import Phases
 from deployments.diffusion.progress import Reporter
 from deployments.diffusion.queue import StepQueue
@@ -64,9 +63,6 @@ class Engine:
     ) -> None:
         """`curve` is what steps, encoding and decoding were measured to cost at the size `unit`."""
         self._layout, self._curve, self._clock = layout, curve, clock
-        self._unit, self._lanes_of_row = unit, family.lanes_of_row
-        factor = family.latent_factor
-        self._unit_key = BatchKey(unit[1] // factor, unit[0] // factor, text_chunks=1)
         self._ageing_calls_per_s = settings.ageing_calls_per_s
         # Every join and leave would swap the denoiser for an encoder and back.
         self._in_waves = settings.offload == "model"
@@ -96,6 +92,14 @@ class Engine:
             self._queue,
             self._changed,
             self._running_lane_calls,
+        )
+        self._pending = Pending(
+            family,
+            unit,
+            capacity=self._capacity,
+            queue=self._queue,
+            reception=self._reception,
+            shelf=self._shelf,
         )
         self.observations = Observations()
         """What rows and steps took; for whoever publishes it to drain."""
@@ -168,21 +172,7 @@ class Engine:
     def work_report(self, at: float) -> WorkReport:
         """For those who send rows here or elsewhere; `at` is now, in Unix seconds."""
         with self._changed:
-            unread, lane_call_s = self._reception.unread, self._capacity.lane_call_s
-            runs = list(itertools.chain(self._occupying(), *unread.values()))
-            work_s = sum(run.lane_calls_left * lane_call_s(run.key) for run in runs)
-            return WorkReport(
-                at=at,
-                rows=self._reception.received,
-                work_s=self._queue.pending_s() + work_s,
-                lanes=self._queue.weight + sum(run.weight for run in runs),
-                limit=self._capacity.limit(self._unit_key),
-                lane_call_s=lane_call_s(self._unit_key),
-                unit_pixels=self._unit[0] * self._unit[1],
-                lanes_of_row=self._lanes_of_row,
-                adapters=(*self._shelf.names, *unread),
-                read_s=self._shelf.read_s,
-            )
+            return self._pending.report(at, self._occupying())
 
     def step_age_s(self) -> float:
         """Seconds since the step in flight began; 0 between steps."""
@@ -314,20 +304,11 @@ class Engine:
 
     def _put_on_adapters(self, batch: Batch) -> bool:
         """What the batch's key asks for acts from now on; False if it cannot, and its rows fail."""
-        adapters = batch.members[0].run.adapters
-        outcome = isolate([adapters], self._switch_to)
-        if outcome.out_of_memory:
-            logger.warning("out of memory: all adapters are taken off before %s", batch.key)
-            self._switch.take_off()
-            outcome = isolate([adapters], self._switch_to)
+        outcome = self._switch.put_on(batch.members[0].run.adapters)
+        runs = [member.run for member in batch.members]
         for fault in outcome.faults:
-            error = no_memory_for(adapters.uses) if outcome.out_of_memory else fault.error
-            runs = [member.run for member in batch.members]
-            self._fail(Outcome([Fault(run, error, fault.trace) for run in runs]))
+            self._fail(Outcome([Fault(run, fault.error, fault.trace) for run in runs]))
         return not outcome.faults
-
-    def _switch_to(self, adapters: Sequence[AdapterSet]) -> None:
-        self._switch.to(adapters[0])
 
     def _switch_calls(self, key: Hashable) -> float:
         """What changing to the key's adapters would cost now, in model calls of a full batch."""

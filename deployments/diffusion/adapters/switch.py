@@ -1,10 +1,15 @@
 """Puts a batch's adapters on the denoiser before it steps, and knows what a change costs."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 
 from deployments.diffusion.adapters.slots import Slots
 from deployments.diffusion.adapters.weights import AdapterSet
+from deployments.diffusion.faults import no_memory_for
+from deployments.diffusion.isolation import Fault, Outcome, isolate
 from deployments.requests import AdapterUse
+
+logger = logging.getLogger(__name__)
 
 
 class Switch:
@@ -17,8 +22,24 @@ class Switch:
         self.switches = 0
         """How often the denoiser's adapters changed."""
 
-    def to(self, adapters: AdapterSet) -> None:
-        """The denoiser acts with these from now on. Raises when memory runs out."""
+    def put_on(self, adapters: AdapterSet) -> Outcome[AdapterSet]:
+        """The denoiser acts with these from now on, or says why it cannot.
+
+        Where memory runs out, all that acts on any part of the model is taken off before.
+        """
+        outcome = isolate([adapters], self._to)
+        if not outcome.out_of_memory:
+            return outcome
+        logger.warning("out of memory: all adapters are taken off before %s", adapters.uses)
+        self._slots.take_off()
+        outcome = isolate([adapters], self._to)
+        if not outcome.out_of_memory:
+            return outcome
+        error = no_memory_for(adapters.uses)
+        return Outcome([Fault(adapters, error, fault.trace) for fault in outcome.faults])
+
+    def _to(self, only: Sequence[AdapterSet]) -> None:
+        [adapters] = only
         begun_s = self._clock()
         if not self._slots.wear(adapters):
             return
@@ -26,10 +47,6 @@ class Switch:
         # The first is all that is known; later ones count half, since one may meet a busy machine.
         self._cost_s = (self._cost_s + took_s) / 2 if self.switches else took_s
         self.switches += 1
-
-    def take_off(self) -> None:
-        """Nothing acts on any part of the model from now on, text encoders included."""
-        self._slots.take_off()
 
     def cost_s(self, uses: tuple[AdapterUse, ...]) -> float:
         """Seconds that a change to these would take now, as the last ones did; 0 before any."""
