@@ -160,7 +160,7 @@ class Engine:
         if batch is not None and self._put_on_adapters(batch):
             self._advance(batch)
             self._reporter.stepped(batch, self._eta_s)
-            self._finisher.members += batch.leave(lambda run: run.calls_left == 0 and not run.gone)
+            self._finisher.add(batch.leave(lambda run: run.calls_left == 0 and not run.gone))
         self._decode()
         self._step_begun_s = None
         return batch is not None or bool(self._newcomers.runs or self._finisher.members)
