@@ -9,7 +9,7 @@ This module knows no Ray, no torch and no HTTP; everything in it is plain, froze
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -166,6 +166,14 @@ class GenerationRequest:
     """Whose limits it counts against: the name of an API key. No picture depends on it."""
 
 
+class Phase(NamedTuple):
+    """A part of the way, in seconds since its beginning: that of the row, or of the image."""
+
+    name: str
+    begun_s: float
+    ended_s: float
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageResult:
     """One finished picture, encoded."""
@@ -180,6 +188,8 @@ class ImageResult:
     """Forwards this picture took: not its steps (20 steps of Heun are 39 calls)."""
     queue_wait_s: float
     run_s: float
+    phases: tuple[Phase, ...] = ()
+    """Where the time since its arrival went, in order: `queue`, `steps`, `decode`, `encode`."""
     warnings: tuple[str, ...] = ()
     """What of the row was not followed to the letter, in sentences for the client."""
 

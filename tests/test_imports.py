@@ -14,11 +14,11 @@ ROOMS = ("ingress", "imaging", "diffusion", "jobs")
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
-        ("deployments.diffusion.engine", ("ray", "starlette")),
-        ("deployments.diffusion.worker", ("ray", "starlette")),
+        ("deployments.diffusion.engine", ("ray", "starlette", "opentelemetry")),
+        ("deployments.diffusion.worker", ("ray", "starlette", "opentelemetry")),
         ("deployments.ingress.routes", ("torch", "ray", "diffusers")),
         ("deployments.jobs.ledger", ("torch", "ray", "starlette")),
-        ("deployments.imaging.prepare", ("torch", "ray", "starlette")),
+        ("deployments.imaging.prepare", ("torch", "ray", "starlette", "opentelemetry")),
         ("deployments.requests", ("torch", "ray", "starlette")),
         ("deployments.metrics", ("torch", "ray", "starlette", "numpy")),
         ("deployments.published", ("torch", "ray", "starlette")),

@@ -61,6 +61,18 @@ def lines_of(room: str) -> list[dict[str, Any]]:
     return [json.loads(line) for path in files for line in path.read_text().splitlines()]
 
 
+def spans() -> list[dict[str, Any]]:
+    """All that Serve's own exporter has written, one document after another."""
+    found, decoder = [], json.JSONDecoder()
+    for path in (Path(get_serve_logs_dir()) / "spans").glob("*.json"):
+        text = path.read_text()
+        while text := text.lstrip():
+            span, end = decoder.raw_decode(text)
+            found.append(span)
+            text = text[end:]
+    return found
+
+
 def is_running() -> bool:
     app = serve.status().applications["observed"]
     assert app.status is not ApplicationStatus.DEPLOY_FAILED, app.message
@@ -100,3 +112,42 @@ def test_the_ingress_logs_who_asked_what_under_the_id(answer: httpx.Response) ->
         ]
 
     until(lambda: any(REQUEST_ID in message for message in said()))
+
+
+def test_five_spans_say_where_its_time_went(answer: httpx.Response) -> None:
+    all_spans = spans()
+    by_id = {span["context"]["span_id"]: span for span in all_spans}
+    ours = {span["name"]: span for span in all_spans if span["name"] in PARENTS}
+    assert set(ours) == set(PARENTS)
+    assert len({span["context"]["trace_id"] for span in ours.values()}) == 1
+    for name, span in ours.items():
+        parent = by_id[span["parent_id"]]
+        assert parent["name"] == f"replica_handle_request {PARENTS[name]}"
+        assert parent["attributes"]["request_id"] == REQUEST_ID
+        assert parent["start_time"] <= span["start_time"] <= span["end_time"]
+        assert span["end_time"] <= parent["end_time"]
+    way = ("queue", "steps", "decode", "encode")
+    assert {ours[name]["attributes"]["row_id"] for name in way} == {f"{REQUEST_ID}-0"}
+    times = [ours[name][end] for name in way for end in ("start_time", "end_time")]
+    assert times == sorted(times)
+
+
+PARENTS = {
+    "prepare": "imaging prepare",
+    **dict.fromkeys(("queue", "steps", "decode", "encode"), "diffusion-embedded generate"),
+}
+
+
+def test_the_whole_way_is_one_trace(answer: httpx.Response) -> None:
+    def ingress() -> list[dict[str, Any]]:
+        return [
+            span for span in spans() if span["name"] == "replica_handle_request ingress __call__"
+        ]
+
+    until(lambda: bool(ingress()))
+    [root] = ingress()
+    assert root["parent_id"] is None
+    traced = [
+        span for span in spans() if span["context"]["trace_id"] == root["context"]["trace_id"]
+    ]
+    assert set(PARENTS) <= {span["name"] for span in traced}

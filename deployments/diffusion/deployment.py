@@ -18,6 +18,7 @@ from deployments.logs import log_through_serve
 from deployments.metrics import DIFFUSION
 from deployments.published import Published, tell_regularly
 from deployments.requests import ImageResult, ModelCard, PreparedImage, Progress, Row
+from deployments.tracing import add_spans
 
 
 class Diffusion:
@@ -42,7 +43,10 @@ class Diffusion:
 
         Raises UnsupportedScheduler, AdapterFailed, Requeue, GenerationFailed or EngineFailed.
         """
-        return await asyncio.wrap_future(self._worker.engine.submit(row, prepared))
+        begun_s = time.time()
+        picture = await asyncio.wrap_future(self._worker.engine.submit(row, prepared))
+        add_spans(picture.phases, begun_s, row_id=row.id)
+        return picture
 
     async def generate_with_progress(
         self,
@@ -64,13 +68,14 @@ class Diffusion:
         def tell(progress: Progress | None) -> None:
             loop.call_soon_threadsafe(told.put_nowait, progress)
 
-        watcher = Watcher(tell, preview_every, previews)
+        watcher, begun_s = Watcher(tell, preview_every, previews), time.time()
         future = self._worker.engine.submit(row, prepared, watcher=watcher)
         future.add_done_callback(lambda _: tell(None))
         try:
             while (progress := await told.get()) is not None:
                 yield progress
             picture: ImageResult = await asyncio.wrap_future(future)
+            add_spans(picture.phases, begun_s, row_id=row.id)
             yield picture
         finally:
             future.cancel()  # whoever stops listening wants no picture

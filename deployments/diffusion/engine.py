@@ -201,7 +201,7 @@ class Engine:
             self._advance(batch)
             self._phases.enter("report")
             self._reporter.stepped(batch, self._eta_s)
-            self._finisher.members += batch.leave(lambda run: run.calls_left == 0 and not run.gone)
+            self._finisher.add(batch.leave(lambda run: run.calls_left == 0 and not run.gone))
         self._phases.enter("decode")
         self._decode()
         self._step_begun_s = None

@@ -49,6 +49,15 @@ class Finisher:
         self.members: list[Member] = []
         """Sampled, and not yet decoded."""
 
+    def add(self, members: Sequence[Member]) -> None:
+        """These have made their last step."""
+        now_s = self._clock()
+        for member in members:
+            run = member.run
+            run.passed("queue", run.submitted_s, run.started_s)
+            run.passed("steps", run.started_s, now_s)
+        self.members += members
+
     def drop(self, gone: Collection[Run]) -> None:
         """Nobody waits for these any more."""
         self.members = [member for member in self.members if member.run not in gone]
@@ -63,10 +72,13 @@ class Finisher:
         return len(chunk), outcome
 
     def _decode(self, members: Sequence[Member]) -> None:
+        begun_s = self._clock()
         latents = torch.stack([member.state[0] for member in members])
         finite = latents.isfinite().flatten(1).all(dim=1).tolist()
         pixels = self._family.decode(latents).cpu().numpy()
+        ended_s = self._clock()
         for member, sound, picture in zip(members, finite, pixels, strict=True):
+            member.run.passed("decode", begun_s, ended_s)
             self._pool.submit(self._answer, member.run, picture if sound else None)
 
     def _answer(self, run: Run, pixels: NDArray[np.uint8] | None) -> None:
@@ -90,10 +102,12 @@ class Finisher:
                 f"row {row.id} turned into values that are not numbers; "
                 f"use a lower guidance_scale (it was {row.guidance_scale:g}) or dtype float32"
             )
+        begun_s = self._clock()
         if run.prepared is not None and run.prepared.mask is not None:
             pixels = composite(pixels, run.prepared.pixels, run.prepared.mask)
         content = encode(pixels, row.output_format, row.output_compression)
         now_s = self._clock()
+        run.passed("encode", begun_s, now_s)
         result = ImageResult(
             row_id=row.id,
             content=content,
@@ -104,6 +118,7 @@ class Finisher:
             model_calls=run.call,
             queue_wait_s=run.started_s - run.submitted_s,
             run_s=now_s - run.started_s,
+            phases=tuple(run.phases),
             warnings=run.warnings,
         )
         self._observations.add(ROW_TIME, now_s - run.submitted_s)

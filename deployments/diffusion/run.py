@@ -5,7 +5,7 @@ from concurrent.futures import Future, InvalidStateError
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from deployments.diffusion.adapters.weights import NO_ADAPTERS, AdapterSet
 from deployments.diffusion.noise import RowNoise
@@ -14,11 +14,14 @@ from deployments.diffusion.sampling import StepTable
 from deployments.requests import (
     AdapterUse,
     ImageResult,
+    Phase,
     PreparedImage,
     Priority,
     Progress,
     Row,
 )
+
+PhaseName = Literal["queue", "steps", "decode", "encode"]
 
 
 class BatchKey(NamedTuple):
@@ -101,6 +104,8 @@ class Run:
     started_s: float = 0.0
     call: int = 0
     """Model calls done."""
+    phases: list[Phase] = field(default_factory=list)
+    """Those that are over."""
 
     @cached_property
     def guided_calls(self) -> range:
@@ -174,6 +179,10 @@ class Run:
     def gone(self) -> bool:
         """Whether nobody waits for the row any more: it was cancelled, or has failed."""
         return self.ticket.future.done()
+
+    def passed(self, phase: PhaseName, begun_s: float, ended_s: float) -> None:
+        """Notes where its time went; both on the engine's clock."""
+        self.phases.append(Phase(phase, begun_s - self.submitted_s, ended_s - self.submitted_s))
 
     @property
     def _lane_weight(self) -> float:

@@ -20,7 +20,8 @@ from deployments.imaging.settings import ImagingSettings
 from deployments.memory import return_large_blocks
 from deployments.metrics import IMAGING, PREPARE_TIME, PREPARE_WAITING, PREPARED
 from deployments.published import Published, tell_regularly
-from deployments.requests import PreparedImage, PrepareSpec
+from deployments.requests import Phase, PreparedImage, PrepareSpec
+from deployments.tracing import add_spans
 
 
 class Imaging:
@@ -59,7 +60,10 @@ class Imaging:
         # When the thread is done with it, not when the caller is: a call that is cancelled half-way
         # keeps its thread busy.
         work.add_done_callback(lambda _: loop.call_soon_threadsafe(self._done, begun_s))
-        return await asyncio.wrap_future(work)
+        prepared = await asyncio.wrap_future(work)
+        took_s = time.monotonic() - begun_s
+        add_spans([Phase("prepare", 0.0, took_s)], time.time() - took_s)
+        return prepared
 
     def _done(self, begun_s: float) -> None:
         took_s = time.monotonic() - begun_s
