@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from ray import serve
 from server.serving import local_args
 
 from deployments.diffusion.families.family import Family
+from deployments.diffusion.stats import EngineStats
 from deployments.metrics import TABLE, Metric
 from serve_app.app import build
 from tests.adapters import save
@@ -26,7 +27,7 @@ pytestmark = [pytest.mark.slow, needs_prometheus]
 
 APP, MODEL = "watched", "watched"
 PROMPT = "a red house on green hills at day"
-AT_ONCE = 12
+AT_ONCE = 8
 LONG = {"prompt": PROMPT, "num_inference_steps": 150}
 
 UNMOVED = {
@@ -44,9 +45,9 @@ def args(adapter: Path) -> dict[str, Any]:
     [model] = found["models"]
     model["settings"] |= {
         "id": MODEL,
-        "lane_buckets": [1, 2, 4],
+        "lane_buckets": [4],
         "strict": True,
-        "max_queue_s": 8,
+        "max_queue_s": 0.5,  # one long row may wait, however fast this machine is
         "adapters": [{"name": "ink", "source": str(adapter)}],
     }
     imaging = found["imaging"]["deployment"]
@@ -109,17 +110,17 @@ def traffic(client: httpx.Client) -> None:
         pass  # leaves
     engine = serve.get_deployment_handle(f"diffusion-{MODEL}", APP)
 
-    def running() -> int:
-        rows: int = engine.stats.remote().result(timeout_s=WAIT_S).running
-        return rows
+    def full() -> bool:
+        stats: EngineStats = engine.stats.remote().result(timeout_s=WAIT_S)
+        return (stats.running, stats.waiting) == (2, 0)
 
+    assert not full()  # a handle's first call takes seconds
     with ThreadPoolExecutor(AT_ONCE) as callers:
-        answers: list[Future[httpx.Response]] = [
-            callers.submit(generate, **LONG, seed=seed) for seed in range(AT_ONCE)
-        ]
-        until(lambda: running() == 2)
+        answers = [callers.submit(generate, **LONG, seed=seed) for seed in range(2)]
+        until(full)
+        assert generate(num_inference_steps=1).status_code == 200  # takes the place of a long one
+        answers += [callers.submit(generate, **LONG, seed=seed) for seed in range(2, AT_ONCE)]
         assert client.post("/v1/jobs", json={**LONG, "id": "waits"}).is_success
-        assert generate(num_inference_steps=1).status_code == 200  # at the cost of a long one
     assert {answer.result().status_code for answer in answers} == {200, 429}
     client.delete("/v1/jobs/waits")
 
@@ -163,7 +164,7 @@ def test_what_happened_is_what_was_counted(prometheus: Prometheus) -> None:
     assert total(images % "429") >= 1
     assert total(images % "499") == 1
     assert total(f'ray_stepwise_row_retries_total{{{ours}, reason="full"}}') >= 2
-    assert total(f"ray_stepwise_previews_total{{{ours}}}") == 2
+    assert total(f"ray_stepwise_previews_total{{{ours}}}") >= 2
     [risen] = prometheus.wait_for(
         f'sum (increase(ray_stepwise_rows_answered_total{{{ours}, outcome="refused"}}[10m]))'
     )
