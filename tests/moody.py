@@ -10,7 +10,7 @@ from ray.serve.handle import DeploymentHandle
 
 from deployments.dispatch import Dispatcher
 from deployments.requests import GenerationRequest, ImageResult, Progress, Row
-from tests.driving import make_result, make_row
+from tests.rows import make_result, make_row
 
 REQUEST = GenerationRequest(rows=(replace(make_row(), model="moody"),))
 

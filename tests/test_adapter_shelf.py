@@ -17,7 +17,8 @@ from deployments.diffusion.settings import Adapter, DiffusionSettings
 from deployments.errors import AdapterFailed, EngineFailed, Requeue, UnsupportedScheduler
 from deployments.requests import AdapterUse
 from tests.adapters import save, taken
-from tests.driving import drive, driven, make_row, wait_until_waiting
+from tests.driving import drive, driven, wait_until_waiting
+from tests.rows import make_row
 from tests.tiny_families import MAKERS
 from tests.tiny_model import open_model
 

@@ -22,7 +22,8 @@ from deployments.diffusion.settings import Adapter, DiffusionSettings
 from deployments.errors import AdapterFailed
 from deployments.requests import AdapterUse, Row
 from tests.adapters import save, save_kohya, save_kohya_flux, taken
-from tests.driving import drive, driven, make_row, pixels, wait_until_waiting
+from tests.driving import drive, driven, pixels, wait_until_waiting
+from tests.rows import make_row
 from tests.test_families import by_pipeline
 from tests.tiny_families import MAKERS
 from tests.tiny_model import open_model

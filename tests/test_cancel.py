@@ -10,7 +10,8 @@ import pytest
 from deployments.diffusion.engine import Engine
 from deployments.diffusion.families.family import Family
 from deployments.diffusion.run import Run
-from tests.driving import drive, driven, make_prepared, make_row, wait_until_waiting
+from tests.driving import drive, driven, wait_until_waiting
+from tests.rows import make_prepared, make_row
 
 
 def test_a_cancelled_row_is_out_before_the_next_step(tiny_family: Family) -> None:

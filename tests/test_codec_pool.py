@@ -5,7 +5,8 @@ import threading
 
 from deployments.diffusion.codec_pool import CodecPool
 from deployments.diffusion.families.family import Family
-from tests.driving import drive, driven, make_row, wait_until_waiting
+from tests.driving import drive, driven, wait_until_waiting
+from tests.rows import make_row
 
 
 def test_who_submits_waits_only_when_too_much_does() -> None:

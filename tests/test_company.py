@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from deployments.diffusion.families.family import Family
 from deployments.diffusion.samplers import SAMPLERS
 from deployments.requests import PreparedImage, Row
-from tests.driving import drive, driven, make_prepared, make_row, pixels, wait_until_waiting
+from tests.driving import drive, driven, pixels, wait_until_waiting
+from tests.rows import make_prepared, make_row
 
 SOME_SAMPLERS = ("Euler a", "DPM++ 2M Karras", "UniPC", "Heun", "PLMS", "LCM", "DPM2 a", "DDIM")
 

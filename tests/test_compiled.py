@@ -12,7 +12,8 @@ from deployments.diffusion.families.family import Family
 from deployments.diffusion.loading import load_engine
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.requests import PreparedImage, Row
-from tests.driving import drive, driven, make_prepared, make_row, pictures, wait_until_waiting
+from tests.driving import drive, driven, pictures, wait_until_waiting
+from tests.rows import make_prepared, make_row
 
 
 def test_lanes_are_padded_to_the_largest_bucket_under_strict(

@@ -10,8 +10,8 @@ from ray import serve
 from deployments.dispatch import LOSSES, OFFERS
 from deployments.errors import GenerationFailed, ReplicaLost, Requeue
 from deployments.requests import Progress
-from tests.driving import make_result
 from tests.moody import REQUEST, Asks, Deadly, Moody
+from tests.rows import make_result
 from tests.service import WAIT_S, Service
 
 

@@ -8,7 +8,8 @@ import pytest
 from deployments.diffusion.families.family import Family
 from deployments.errors import EngineFailed, Requeue, UnsupportedScheduler
 from deployments.requests import PreparedImage, Row
-from tests.driving import drive, driven, make_prepared, make_row, pixels, wait_until_waiting
+from tests.driving import drive, driven, pixels, wait_until_waiting
+from tests.rows import make_prepared, make_row
 
 SHARED_SCHEDULERS = [
     "EulerDiscreteScheduler",

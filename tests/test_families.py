@@ -31,8 +31,9 @@ from deployments.diffusion.loading import load_engine
 from deployments.diffusion.sampling import FlowShift, make_scheduler
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.requests import PreparedImage, Row
-from tests.driving import drive, driven, make_prepared, make_row, pictures
+from tests.driving import drive, driven, pictures
 from tests.pipelines import MODES
+from tests.rows import make_prepared, make_row
 from tests.tiny_families import MAKERS
 from tests.tiny_model import open_model
 

@@ -30,8 +30,8 @@ from deployments.ingress.store import (
 from deployments.requests import GenerationRequest
 from serve_app.app import build
 from tests.bad_inputs import GENERATIONS
-from tests.driving import make_row
 from tests.ingress_backend import OneColour, app_over, ask
+from tests.rows import make_row
 
 NOW = 1_790_000_000
 SECRET = "a secret of the operator's"

@@ -7,8 +7,9 @@ import torch
 
 from deployments.diffusion.families.family import Family
 from deployments.requests import Row
-from tests.driving import drive, driven, make_row, wait_until_waiting
+from tests.driving import drive, driven, wait_until_waiting
 from tests.pipelines import by_pipeline
+from tests.rows import make_row
 
 STEPS = 10
 

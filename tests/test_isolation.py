@@ -11,7 +11,8 @@ from deployments.diffusion.engine import Engine
 from deployments.diffusion.families.family import Family
 from deployments.diffusion.isolation import isolate
 from deployments.errors import EngineFailed, GenerationFailed
-from tests.driving import drive, driven, make_row, pixels, wait_until_waiting
+from tests.driving import drive, driven, pixels, wait_until_waiting
+from tests.rows import make_row
 
 Denoised = Callable[[torch.Tensor, torch.Tensor, Mapping[str, torch.Tensor]], torch.Tensor]
 

@@ -12,7 +12,7 @@ from deployments.errors import GenerationFailed, Requeue, UnknownJob
 from deployments.jobs.ledger import Ledger
 from deployments.jobs.settings import JobsSettings
 from deployments.requests import GenerationRequest, ImageResult, JobView, Progress
-from tests.driving import make_result, make_row
+from tests.rows import make_result, make_row
 
 
 def request(rows: int = 1) -> GenerationRequest:

@@ -41,7 +41,7 @@ from deployments.jobs.settings import JobsSettings
 from deployments.metrics import TABLE, Metric
 from deployments.published import Published
 from deployments.requests import GenerationRequest, JobState, PrepareSpec, Progress
-from tests.driving import drive, driven, make_row, wait_until_settled, wait_until_waiting
+from tests.driving import drive, driven, wait_until_settled, wait_until_waiting
 from tests.ingress_backend import OneColour, ask, png
 from tests.meters import Recorded
 from tests.monitoring import (
@@ -55,6 +55,7 @@ from tests.monitoring import (
     variable_queries,
 )
 from tests.prometheus import needs_prometheus, promtool
+from tests.rows import make_row
 from tests.service import APP, ROOT, Service
 from tests.test_service import generate, until
 

@@ -18,7 +18,8 @@ from deployments.diffusion.memory import GIB, allowed_bytes, check_fits, limit_m
 from deployments.diffusion.model_files import EMBEDDED, ModelFiles, find_model
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.weights import Part
-from tests.driving import drive, driven, make_row, pixels
+from tests.driving import drive, driven, pixels
+from tests.rows import make_row
 from tests.single_file import save_checkpoint
 from tests.tiny_families import MAKERS, save_sd3, save_stable_diffusion, save_xl
 from tests.tiny_model import open_model

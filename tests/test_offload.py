@@ -9,7 +9,8 @@ import torch
 
 from deployments.diffusion.families.family import Family
 from deployments.diffusion.switches.placement import layers_ahead_of_use, one_part_at_a_time
-from tests.driving import drive, driven, make_row, pixels, wait_until_waiting
+from tests.driving import drive, driven, pixels, wait_until_waiting
+from tests.rows import make_row
 from tests.tiny_families import MAKERS, denoised
 from tests.tiny_model import open_model, save_tiny_model
 

@@ -12,7 +12,8 @@ from deployments.diffusion.families import paced
 from deployments.diffusion.families.paced import Paced, read_pace
 from deployments.diffusion.loading import load_engine, load_family
 from deployments.diffusion.settings import DiffusionSettings
-from tests.driving import drive, driven, make_prepared, make_row, pixels
+from tests.driving import drive, driven, pixels
+from tests.rows import make_prepared, make_row
 
 PACES = sorted((Path(__file__).parent.parent / "configs" / "paces").glob("*.json"))
 

@@ -18,8 +18,9 @@ from deployments.diffusion.families.family import Family
 from deployments.diffusion.model_files import EMBEDDED
 from deployments.diffusion.samplers import SAMPLERS
 from deployments.requests import PreparedImage, Row
-from tests.driving import drive, driven, make_prepared, make_row
+from tests.driving import drive, driven
 from tests.pipelines import MODES, by_pipeline
+from tests.rows import make_prepared, make_row
 from tests.tiny_model import open_model, save_tiny_model
 
 TOLERANCE = 1e-4

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 from deployments.diffusion.families.family import Family
 from deployments.diffusion.run import Watcher
 from deployments.requests import Progress
-from tests.driving import drive, driven, make_prepared, make_row, pixels, wait_until_waiting
+from tests.driving import drive, driven, pixels, wait_until_waiting
+from tests.rows import make_prepared, make_row
 
 
 def test_every_call_is_told(tiny_family: Family) -> None:

@@ -17,8 +17,9 @@ from deployments.diffusion.families.weighted import weighted
 from deployments.diffusion.prompts import read_prompts
 from deployments.ingress.resolve import resolve
 from deployments.requests import GenerationParams, ImageResult, Row
-from tests.driving import drive, driven, make_row, pixels, wait_until_waiting
+from tests.driving import drive, driven, pixels, wait_until_waiting
 from tests.ingress_backend import CARD
+from tests.rows import make_row
 from tests.tiny_model import open_model, save_tiny_model
 
 LONG = "a red house on snowy hills at night and " * 3

@@ -20,8 +20,8 @@ from deployments.jobs.ledger import Ledger
 from deployments.jobs.quotas import FIRST_GUESS_S, LEASE_TTL_S, Quotas
 from deployments.jobs.settings import JobsSettings
 from deployments.requests import GenerationRequest, ImageResult
-from tests.driving import make_row
 from tests.ingress_backend import CARD, OneColour, app_over, ask
+from tests.rows import make_row
 
 GENERATIONS = "/v1/images/generations"
 PROMPT = {"prompt": "a red house"}

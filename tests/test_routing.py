@@ -26,7 +26,8 @@ from serve_app.choice import ASKED, Prospect, preferred, to_ask
 from serve_app.config import ModelDeployment
 from serve_app.replica_work import A_MOMENT_S, ReplicaWork
 from serve_app.routing import ROUTER
-from tests.driving import driven, make_prepared, make_row, wait_until_waiting
+from tests.driving import driven, wait_until_waiting
+from tests.rows import make_prepared, make_row
 from tests.service import WAIT_S, Service
 
 SEEDS = st.integers(0, 2**32)

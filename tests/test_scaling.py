@@ -14,7 +14,8 @@ from server.serving import local_args
 
 from deployments.diffusion.families.paced import Paced, read_pace
 from serve_app.app import build
-from tests.driving import drive, driven, make_row, pixels, pixels_of
+from tests.driving import drive, driven, pixels, pixels_of
+from tests.rows import make_row
 from tests.service import WAIT_S, Service
 
 PACE = Path(__file__).parent.parent / "configs" / "paces" / "h100-sd15.json"

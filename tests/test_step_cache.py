@@ -19,7 +19,8 @@ from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.step_cache import Lane
 from deployments.diffusion.switches.caching import step_cache
 from deployments.requests import Row
-from tests.driving import drive, driven, make_row, pixels, wait_until_waiting
+from tests.driving import drive, driven, pixels, wait_until_waiting
+from tests.rows import make_row
 from tests.tiny_families import MAKERS
 from tests.tiny_model import open_model
 

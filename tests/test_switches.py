@@ -23,7 +23,8 @@ from deployments.diffusion.model_files import EMBEDDED
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.switches.attention import fuse, set_kernel
 from deployments.diffusion.switches.processors import CrossProcessor, JointProcessor
-from tests.driving import drive, driven, make_row, pixels
+from tests.driving import drive, driven, pixels
+from tests.rows import make_row
 from tests.tiny_families import MAKERS, denoised
 from tests.tiny_model import open_model, save_tiny_model
 

@@ -16,7 +16,8 @@ from deployments.diffusion.loading import load_engine
 from deployments.diffusion.model_files import EMBEDDED
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.requests import PreparedImage
-from tests.driving import drive, driven, make_row, pixels
+from tests.driving import drive, driven, pixels
+from tests.rows import make_row
 from tests.tiny_model import open_model
 
 CPU = torch.device("cpu")

@@ -14,7 +14,8 @@ from server.serving import local_args
 
 from serve_app.app import _with_fraction, build
 from serve_app.config import read_config
-from tests.driving import drive, driven, make_row, pixels, pixels_of
+from tests.driving import drive, driven, pixels, pixels_of
+from tests.rows import make_row
 from tests.service import WAIT_S, Service
 from tests.tiny_families import save_stable_diffusion, save_xl
 from tests.tiny_model import open_model

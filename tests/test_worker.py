@@ -12,7 +12,7 @@ from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.worker import EngineWorker
 from deployments.errors import EngineFailed
 from deployments.requests import ImageResult, Progress
-from tests.driving import make_row
+from tests.rows import make_row
 
 
 def settings(folder: Path, **changes: object) -> DiffusionSettings:
