@@ -1,5 +1,6 @@
 """A replica that is told to stop gets the time that its rows may need, or says that it does not."""
 
+import asyncio
 import logging
 import re
 from collections.abc import Iterator
@@ -81,7 +82,11 @@ def test_a_replica_holds_its_grace_against_what_it_has_measured(
         max_queue_s=0.001,
         cache_folder=str(tiny_folder.parent / "cache"),
     )
-    Diffusion(settings, grace_s=0.002)
+
+    async def replica() -> None:
+        Diffusion(settings, grace_s=0.002)
+
+    asyncio.run(replica())
     # Once, though pytest's handler is on Serve's logger too.
     [told] = {record.message for record in caplog.records if "graceful" in record.message}
     assert re.search(r"graceful_shutdown_timeout_s is 0\.002: .* may need \d+ s", told)
