@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,9 @@ def test_it_has_what_kuberays_probes_run() -> None:
 def test_versions_are_those_of_the_constraints() -> None:
     installs = [line for line in LINES if "pip install" in line]
     assert all("--constraint constraints.txt" in line or "--no-deps" in line for line in installs)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    [asked] = re.findall(r"^ARG EXTRAS=\[(.*)\]$", "\n".join(LINES), re.MULTILINE)
+    assert asked in project["optional-dependencies"]  # pip only warns of one that it does not find
     bases = {line.split()[1] for line in LINES if line.startswith("FROM ")}
     assert bases == {"python:3.11-slim-bookworm"}
 

@@ -155,9 +155,9 @@ def test_workers_keep_their_caches_on_the_volume(overlay: str) -> None:
         for name in ("HF_HOME", "TORCHINDUCTOR_CACHE_DIR", "NUMBA_CACHE_DIR"):
             assert env[name].startswith(f"{mount['mountPath']}/")
         for config in configs(overlay):
-            for model in config.models:
-                folder = model.settings.cache_folder.replace("~", "/home/stepwise")
-                assert folder.startswith(f"{mount['mountPath']}/")
+            folders = [model.settings.cache_folder for model in config.models]
+            for folder in (*folders, config.jobs.settings.journal):
+                assert folder.replace("~", "/home/stepwise").startswith(f"{mount['mountPath']}/")
 
 
 def test_gpu_pods_tolerate_the_taint_of_gpu_machines(overlay: str) -> None:
