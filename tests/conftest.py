@@ -1,5 +1,6 @@
 """Fixtures that several test files share."""
 
+import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,3 +53,12 @@ def service() -> Iterator[Service]:
     """The whole graph of configs/local.yaml on a real Ray Serve, with the embedded model."""
     with running_service() as service:
         yield service
+
+
+@pytest.fixture
+def handlers_stay() -> Iterator[None]:
+    """A replica gives our logger Serve's handlers, in a process of its own."""
+    logger = logging.getLogger("deployments")
+    before = list(logger.handlers)
+    yield
+    logger.handlers[:] = before

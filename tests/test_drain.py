@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -61,16 +60,7 @@ def test_a_grace_that_is_long_enough_is_not_worth_a_word(caplog: pytest.LogCaptu
     assert not caplog.records
 
 
-@pytest.fixture
-def _handlers_stay() -> Iterator[None]:
-    """A replica gives our logger Serve's handlers, in a process of its own."""
-    logger = logging.getLogger("deployments")
-    before = list(logger.handlers)
-    yield
-    logger.handlers[:] = before
-
-
-@pytest.mark.usefixtures("_handlers_stay")
+@pytest.mark.usefixtures("handlers_stay")
 def test_a_replica_holds_its_grace_against_what_it_has_measured(
     tiny_folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

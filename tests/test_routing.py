@@ -249,6 +249,7 @@ def test_a_row_costs_about_what_its_replica_then_reports(
         assert 0 < running.work_s < after.work_s
 
 
+@pytest.mark.usefixtures("handlers_stay")
 def test_who_has_nothing_new_to_say_repeats_itself(tiny_folder: Path) -> None:
     """Serve tells every caller whenever a report differs."""
 
@@ -342,6 +343,7 @@ async def streamed(handle: Any, wanted: Any) -> ImageResult:
     return result
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("two_replicas")
 def test_short_rows_go_where_more_rows_but_less_work_are() -> None:
     one, other = caller(), caller()
