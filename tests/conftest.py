@@ -6,11 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 from deployments.diffusion.families.family import Family
 from deployments.diffusion.model_files import EMBEDDED
 from tests.service import Service, running_service
 from tests.tiny_model import open_model, save_tiny_model
+
+# No example fails for the machine that it runs on.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from deployments.diffusion.capacity import (
@@ -51,7 +51,6 @@ def test_a_step_costs_what_was_measured_and_between_buckets_in_proportion() -> N
     assert measured.step_at(32) == pytest.approx(2 * 0.0927)
 
 
-@settings(deadline=None)
 @given(low=st.floats(0.5, 40), high=st.floats(0.5, 40))
 def test_more_lanes_never_cost_less(low: float, high: float) -> None:
     low, high = sorted((low, high))

@@ -36,7 +36,7 @@ SIZES = st.one_of(
 SEED = st.integers(0, 2**32 - 1)
 LAYOUTS = st.sampled_from(["plain", "read-only", "Fortran", "backwards", "every other"])
 FLOATS = st.sampled_from([np.float16, np.float32, np.float64])
-UNHURRIED = settings(deadline=None, max_examples=60)
+UNHURRIED = settings(max_examples=60)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -358,7 +358,6 @@ def test_a_key_that_was_loaded_for_stays_for_as_long_as_that_took() -> None:
 KEYS = st.dictionaries(st.sampled_from("abcde"), st.sampled_from([0, 0, 1, 4]), min_size=2)
 
 
-@settings(deadline=None)
 @given(costs=KEYS, seed=st.integers(0, 999))
 def test_no_key_sits_out_longer_than_stated_and_loading_takes_less_than_half(
     costs: dict[Hashable, int], seed: int
@@ -535,7 +534,7 @@ ROWS = st.lists(
 )
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(
     rows=ROWS,
     max_lanes=st.integers(2, 16),
