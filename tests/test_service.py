@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from deployments.diffusion.stats import EngineStats
 from tests.bad_inputs import BAD_INPUTS
 from tests.service import Service
 
@@ -178,10 +179,10 @@ def test_a_client_that_goes_away_frees_its_lanes(service: Service) -> None:
     address = service.url.removeprefix("http://").split(":")
     with socket.create_connection((address[0], int(address[1]))) as connection:
         connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        until(lambda: service.stats().running == 8)
+        until(lambda: is_busy(service.stats(), rows=8))
     until(lambda: service.stats().cancelled == before.cancelled + 8)
-    assert service.stats().running == 0
-    assert service.stats().finished == before.finished
+    after = service.stats()
+    assert (after.running, after.waiting, after.finished) == (0, 0, before.finished)
 
 
 def test_a_stream_shows_early_and_ends_with_its_reader(service: Service) -> None:
@@ -199,6 +200,11 @@ def test_a_stream_shows_early_and_ends_with_its_reader(service: Service) -> None
     after = service.stats()
     assert (after.running, after.finished) == (0, before.finished)
     assert after.row_steps - before.row_steps < 120
+
+
+def is_busy(stats: EngineStats, *, rows: int) -> bool:
+    """How many of them run at once depends on the machine."""
+    return stats.running > 0 and stats.running + stats.waiting == rows
 
 
 def until(condition: Callable[[], bool]) -> None:
