@@ -290,6 +290,14 @@ SWITCHES = Metric(
     advice="Nearly one a step: too many adapters share a replica; add replicas or split the model "
     "entry.",
 )
+ADAPTER_READS = Metric(
+    name="stepwise_adapter_reads_total",
+    kind="counter",
+    unit="reads",
+    labels={"model": ANY},
+    help="LoRAs read from their files, while the rows that ask for them arrive.",
+    advice="Goes on rising though the same LoRAs are asked for: raise max_adapters_loaded.",
+)
 STEP_AGE = Metric(
     name="stepwise_step_age_seconds",
     kind="gauge",
@@ -394,7 +402,8 @@ JOBS_ENDED = Metric(
 DIFFUSION = (
     ROWS, ROWS_ANSWERED, QUEUE_WAIT, FIRST_STEP, ROW_TIME, STEP_TIME, STEP_LANES, LANE_CALLS,
     ENGINE_TIME, WORK, PENDING, CAPACITY, COMPILES, PROMPTS, SPLITS, PARKED, HELD_BACK, PREVIEWS,
-    ETA_RATIO, CODEC_WAITS, SWITCHES, STEP_AGE,
+    ETA_RATIO, CODEC_WAITS, SWITCHES, ADAPTER_READS,
+    STEP_AGE,
 )  # fmt: skip
 INGRESS = (IMAGES, REQUEST_TIME, REQUEST_BYTES, RESPONSE_BYTES, RETRIES)
 IMAGING = (PREPARED, PREPARE_TIME, PREPARE_WAITING)

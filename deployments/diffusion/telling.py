@@ -54,6 +54,7 @@ def _counted(stats: EngineStats) -> Iterator[Counted]:
     yield Counted(metrics.PREVIEWS, {}, stats.previews)
     yield Counted(metrics.CODEC_WAITS, {}, stats.codec_waits)
     yield Counted(metrics.SWITCHES, {}, stats.adapter_switches)
+    yield Counted(metrics.ADAPTER_READS, {}, stats.adapter_reads)
     lanes = {"rows": stats.lane_steps, "padding": stats.padding_steps}
     yield from _by(metrics.LANE_CALLS, "of", lanes)
     prompts = {"hit": stats.prompt_hits, "miss": stats.prompt_misses}
