@@ -51,18 +51,6 @@ class Breaking(OneColour):
             yield told
 
 
-class Restarting(OneColour):
-    """Loses the replica once: every row is told from its beginning again."""
-
-    async def watch(
-        self, request: GenerationRequest, *, previews: int
-    ) -> AsyncGenerator[Progress | ImageResult]:
-        for results in (False, True):
-            async for told in super().watch(request, previews=previews):
-                if results or not isinstance(told, ImageResult):
-                    yield told
-
-
 def events_of(body: bytes) -> list[tuple[str, dict[str, Any]]]:
     """The events of a stream that is nothing but events."""
     assert body.endswith(b"\n\n")
@@ -137,11 +125,6 @@ def test_each_of_several_pictures_counts_its_own_partials() -> None:
     events = streamed(OneColour(), n=2, partial_images=2)
     assert [data.get("partial_image_index") for _, data in events] == [0, 1, None] * 2
     assert [data["seed"] for _, data in events if "seed" in data] == [7, 8]
-
-
-def test_a_row_that_begins_again_sends_no_partial_twice() -> None:
-    events = streamed(Restarting(), partial_images=2)
-    assert [data.get("partial_image_index") for _, data in events] == [0, 1, None]
 
 
 def test_an_edit_has_events_of_its_own() -> None:

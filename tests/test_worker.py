@@ -90,6 +90,7 @@ def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
         EngineWorker(settings(tmp_path / "nowhere"))
 
 
+@pytest.mark.usefixtures("handlers_stay")
 def test_the_deployment_streams_progress_and_then_the_picture(tiny_folder: Path) -> None:
     async def collect() -> list[Progress | ImageResult]:
         deployment = Diffusion(settings(tiny_folder))
@@ -105,6 +106,7 @@ def test_the_deployment_streams_progress_and_then_the_picture(tiny_folder: Path)
     assert sorted(part.call for part in progress if part.preview) == [2, 4]
 
 
+@pytest.mark.usefixtures("handlers_stay")
 def test_whoever_stops_listening_gets_no_picture(tiny_folder: Path) -> None:
     async def leave() -> Diffusion:
         deployment = Diffusion(settings(tiny_folder))
