@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import yaml
 from ray import __version__ as ray_version
 
 from serve_app.config import DeploymentOptions
@@ -158,6 +159,18 @@ def test_workers_keep_their_caches_on_the_volume(overlay: str) -> None:
             folders = [model.settings.cache_folder for model in config.models]
             for folder in (*folders, config.jobs.settings.journal):
                 assert folder.replace("~", "/home/stepwise").startswith(f"{mount['mountPath']}/")
+
+
+def test_proxies_trace_as_replicas_do(overlay: str) -> None:
+    tracing = yaml.safe_load(rayservice(overlay)["spec"]["serveConfigV2"]).get("tracing_config", {})
+    _, *workers = pods_of(rayservice(overlay))
+    for pod in workers:
+        env = {each["name"]: each.get("value") for each in pod["spec"]["containers"][0]["env"]}
+        assert env.get("RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH") == tracing.get(
+            "exporter_import_path"
+        )
+        if tracing:
+            assert float(env["RAY_SERVE_TRACING_SAMPLING_RATIO"]) == tracing["sampling_ratio"]
 
 
 def test_gpu_pods_tolerate_the_taint_of_gpu_machines(overlay: str) -> None:
