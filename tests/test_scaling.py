@@ -23,7 +23,7 @@ JOBS = 160
 """Of 50 steps each: half a minute's work of one replica."""
 
 
-def args() -> dict[str, Any]:
+def args(min_replicas: int) -> dict[str, Any]:
     found = local_args()
     [local] = found["models"]
     found["models"] = [
@@ -33,7 +33,7 @@ def args() -> dict[str, Any]:
                 **{k: v for k, v in local["deployment"].items() if k != "num_replicas"},
                 "target_wait_s": 2,
                 "autoscaling_config": {
-                    "min_replicas": 1,
+                    "min_replicas": min_replicas,
                     "max_replicas": 3,
                     "look_back_period_s": 2,
                     "upscale_delay_s": 1,
@@ -45,9 +45,10 @@ def args() -> dict[str, Any]:
     return found
 
 
-@pytest.fixture
-def fleet(service: Service) -> Iterator[httpx.Client]:
-    serve.run(build(args()), name="fleet", route_prefix="/fleet")
+@pytest.fixture(params=[1])
+def fleet(service: Service, request: pytest.FixtureRequest) -> Iterator[httpx.Client]:
+    """Its parameter is the fewest replicas that there may be."""
+    serve.run(build(args(request.param)), name="fleet", route_prefix="/fleet")
     with httpx.Client(base_url=f"{service.url}/fleet", timeout=2 * WAIT_S) as client:
         yield client
     serve.delete("fleet")
@@ -66,23 +67,17 @@ def wait_for(wanted: int) -> None:
     raise AssertionError(f"{replicas()} replicas run; wanted {wanted}")
 
 
-@pytest.mark.slow
-def test_replicas_follow_the_work_and_nothing_is_lost(fleet: httpx.Client) -> None:
-    wait_for(1)
+def ask(fleet: httpx.Client, seed: int) -> httpx.Response:
+    body = {"prompt": "x", "seed": seed, "num_inference_steps": 50, "size": "512x512"}
+    return fleet.post("/v1/images/generations", json=body)
 
-    def ask(seed: int) -> httpx.Response:
-        body = {"prompt": "x", "seed": seed, "num_inference_steps": 50, "size": "512x512"}
-        return fleet.post("/v1/images/generations", json=body)
 
-    with ThreadPoolExecutor(JOBS) as callers:
-        answers = [callers.submit(ask, seed) for seed in range(JOBS)]
-        wait_for(3)
-        assert {answer.result().status_code for answer in answers} == {200}
-    wait_for(1)
-    content = base64.b64decode(answers[7].result().json()["data"][0]["b64_json"])
+def is_right(answer: httpx.Response, seed: int) -> bool:
+    """The picture that the engine makes of the same row."""
+    content = base64.b64decode(answer.json()["data"][0]["b64_json"])
     with driven(Paced(read_pace(PACE))) as engine:
         row = make_row(
-            seed=7,
+            seed=seed,
             width=512,
             height=512,
             num_inference_steps=50,
@@ -91,4 +86,26 @@ def test_replicas_follow_the_work_and_nothing_is_lost(fleet: httpx.Client) -> No
         )
         future = engine.submit(row)
         drive(engine, [future])
-    assert (pixels_of(content) == pixels(future.result())).all()
+    return bool((pixels_of(content) == pixels(future.result())).all())
+
+
+@pytest.mark.slow
+def test_replicas_follow_the_work_and_nothing_is_lost(fleet: httpx.Client) -> None:
+    wait_for(1)
+
+    with ThreadPoolExecutor(JOBS) as callers:
+        answers = [callers.submit(ask, fleet, seed) for seed in range(JOBS)]
+        wait_for(3)
+        assert {answer.result().status_code for answer in answers} == {200}
+    wait_for(1)
+    assert is_right(answers[7].result(), 7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("fleet", [0], indirect=True)
+def test_a_model_that_nobody_asks_has_no_replica_until_somebody_does(fleet: httpx.Client) -> None:
+    for seed in (7, 8):
+        answer = ask(fleet, seed)
+        assert answer.status_code == 200
+        assert is_right(answer, seed)
+        wait_for(0)

@@ -36,6 +36,7 @@ from deployments.diffusion.queue import StepQueue
 from deployments.diffusion.reception import Reception
 from deployments.diffusion.report import WorkReport
 from deployments.diffusion.run import BatchKey, Run, Ticket, Watcher, answer
+from deployments.diffusion.running import Running
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.stats import EngineStats
 from deployments.errors import EngineFailed
@@ -107,7 +108,7 @@ class Engine:
         self._phases = Phases(clock)
         self._encoder = Encoder(family, strict=settings.strict)
         self._newcomers = Newcomers(self._encoder)
-        self._batches: dict[Hashable, Batch] = {}
+        self._running = Running(layout)
         self._codecs = CodecPool(settings.codec_threads)
         self._finisher = Finisher(
             family, self._codecs, clock, self.observations, strict=settings.strict
@@ -159,7 +160,7 @@ class Engine:
                 recompiles=graphs_compiled() - self._graphs_when_warm,
                 waiting=self._reception.arriving + len(self._queue),
                 arriving=self._reception.arriving,
-                running=len(self._newcomers.runs) + len(self._running()),
+                running=len(self._occupying()),
                 pending_s=self._queue.pending_s(),
                 capacity_lanes=self._capacity.lanes,
                 step_age_s=self.step_age_s(),
@@ -218,9 +219,9 @@ class Engine:
         error = EngineFailed(why)
         self._reception.close(error)
         with self._changed:
-            runs = [*self._queue.take_all(), *self._newcomers.runs, *self._running()]
+            runs = [*self._queue.take_all(), *self._occupying()]
             runs += [member.run for member in self._finisher.members]
-            self._batches = {}
+            self._running.clear()
         for run in runs:
             answer(run.ticket.future, error)
         self._codecs.close()
@@ -230,8 +231,7 @@ class Engine:
     def _drop_gone(self) -> None:
         with self._changed:
             gone = self._queue.drop_gone()
-        for batch in self._batches.values():
-            gone += [member.run for member in batch.leave(lambda run: run.gone)]
+        gone += [member.run for member in self._running.leave(lambda run: run.gone)]
         between = [*self._newcomers.runs, *(member.run for member in self._finisher.members)]
         gone += [run for run in between if run.gone]
         if not gone:
@@ -256,8 +256,8 @@ class Engine:
             return
         now_s = self._clock()
         with self._changed:
-            self._batches = {key: batch for key, batch in self._batches.items() if batch.members}
-            put_back = self._running() if self._reception.somebody_arrived() else []
+            self._running.drop_empty()
+            put_back = self._running.runs if self._reception.somebody_arrived() else []
             self._queue.return_to_queue(put_back)
             beside = [run for run in self._occupying() if run not in put_back]
             admission = self._queue.admit(beside, now_s=now_s)
@@ -277,30 +277,21 @@ class Engine:
         """These leave their batches and keep their tensors; the queue has them again."""
         if not runs:
             return
-        for batch in self._batches.values():
-            self._newcomers.park(batch.leave(runs.__contains__))
+        self._newcomers.park(self._running.leave(runs.__contains__))
         self._count(parked=len(runs))
 
     def _encode(self) -> None:
         members, outcome = self._newcomers.encode(
             images=self._affordable(self._curve.encode_image_s),
-            text_sets=1 if self._running() else ANY_NUMBER,
+            text_sets=1 if self._running.runs else ANY_NUMBER,
         )
         self._fail(outcome)
-        for key in {member.run.key for member in members}:
-            batch = self._batches.get(key) or Batch(self._layout)
-            batch.join([member for member in members if member.run.key == key])
-            with self._changed:
-                self._batches[key] = batch
+        with self._changed:
+            self._running.join(members)
 
     def _next_batch(self) -> Batch | None:
-        running: dict[Hashable, list[Run]] = {
-            key: [member.run for member in batch.members]
-            for key, batch in self._batches.items()
-            if batch.members
-        }
-        key = self._queue.next_key(running, self._clock())
-        return None if key is None else self._batches[key]
+        key = self._queue.next_key(self._running.by_key(), self._clock())
+        return None if key is None else self._running.batch(key)
 
     def _put_on_adapters(self, batch: Batch) -> bool:
         """What the batch's key asks for acts from now on; False if it cannot, and its rows fail."""
@@ -366,17 +357,14 @@ class Engine:
 
     def _decodes_due(self) -> list[Run]:
         finished = [member.run for member in self._finisher.members]
-        if not finished or (self._in_waves and self._running()):  # as after most steps
+        if not finished or (self._in_waves and self._running.runs):  # as after most steps
             return []
-        return decodes_due(finished, self._running(), self._ageing_calls_per_s)
+        return decodes_due(finished, self._running.runs, self._ageing_calls_per_s)
 
     def _affordable(self, each_s: float) -> int:
         """How many pieces of work take no longer than one step; any number while nothing runs."""
-        running = [batch for batch in self._batches.values() if batch.members]
-        if not running:
-            return ANY_NUMBER
-        step_s = min(self._capacity.step_s(batch.key, batch.load) for batch in running)
-        return max(1, int(step_s / each_s))
+        step_s = self._running.shortest_step_s(self._capacity)
+        return ANY_NUMBER if step_s is None else max(1, int(step_s / each_s))
 
     def _fail(self, outcome: Outcome[Run]) -> None:
         """Answers the rows that fail alone; a batch drops them before its next step."""
@@ -387,18 +375,15 @@ class Engine:
         for_memory = outcome.splits if outcome.out_of_memory else 0
         self._count(failed=len(outcome.faults), splits=outcome.splits, memory_splits=for_memory)
 
-    def _running(self) -> list[Run]:
-        return [member.run for batch in self._batches.values() for member in batch.members]
-
     def _running_lane_calls(self) -> float:
         return sum(run.lane_calls_left for run in self._occupying())
 
     def _occupying(self) -> list[Run]:
-        return [*self._running(), *self._newcomers.runs]
+        return [*self._running.runs, *self._newcomers.runs]
 
     def _eta_s(self, run: Run) -> float:
         """Seconds until the picture of a running row, if its batch stays as it is."""
-        batch = self._batches[run.key]
+        batch = self._running.batch(run.key)
         return run.calls_left * self._capacity.step_s(run.key, batch.load) + self._curve.decode_s
 
     def _count(self, **increments: float) -> None:

@@ -4,7 +4,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -105,12 +105,30 @@ def _curve_key(family: Family, settings: DiffusionSettings, size: Size) -> Curve
     )
 
 
+FAST_ON_CPU: Mapping[str, Callable[[], bool]] = {
+    "bfloat16": torch.ops.mkldnn._is_mkldnn_bf16_supported,
+    "float16": torch.ops.mkldnn._is_mkldnn_fp16_supported,
+}
+"""Whether this CPU has instructions for it."""
+
+
+def _warn_if_slow(settings: DiffusionSettings, device: torch.device) -> None:
+    fast = FAST_ON_CPU.get(settings.dtype)
+    if device.type == "cpu" and fast is not None and not fast():
+        logger.warning(
+            "model %s: this CPU has no instructions for dtype %s: the start and every step take "
+            "many times as long as with dtype float32",
+            settings.id, settings.dtype,
+        )  # fmt: skip
+
+
 def load_family(settings: DiffusionSettings) -> Family:
     """The model itself, on its device. Raises ValueError for what cannot be served."""
     if settings.source == PACED:
         return Paced(read_pace(Path(settings.pace).expanduser()))
     device = _device(settings)
     check_requirements(settings, device)
+    _warn_if_slow(settings, device)
     files = find_model(settings)
     limit_memory(settings, device)
     check_fits(settings, device, files.weights(), *allowed_bytes(settings, device))
