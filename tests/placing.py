@@ -1,6 +1,11 @@
-"""Run by test_placement.py: where replicas come to lie on nodes of two kinds, as JSON."""
+"""Run by test_placement.py: where replicas come to lie on nodes of two kinds, as JSON in a file.
+
+Ray writes to the standard output too.
+"""
 
 import json
+import sys
+from pathlib import Path
 from typing import Any
 
 from fleet.cluster import APP, Worker, replicas_on, running_cluster, wait_until
@@ -50,4 +55,5 @@ with running_cluster() as cluster:
     }
     serve.run(build(args()), name=APP, route_prefix="/")
     wait_until(lambda: running() == REPLICAS)
-    print(json.dumps({name: sorted(replicas_on(worker)) for name, worker in workers.items()}))
+    placed = {name: sorted(replicas_on(worker)) for name, worker in workers.items()}
+    Path(sys.argv[1]).write_text(json.dumps(placed))

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -11,9 +12,10 @@ from tests.service import ROOT
 
 
 @pytest.mark.slow
-def test_replicas_lie_where_labels_and_fractions_allow() -> None:
+def test_replicas_lie_where_labels_and_fractions_allow(tmp_path: Path) -> None:
+    report = tmp_path / "placed.json"
     placed = subprocess.run(
-        [sys.executable, "-m", "tests.placing"],
+        [sys.executable, "-m", "tests.placing", str(report)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'scripts'}"},
         check=False,
@@ -21,7 +23,7 @@ def test_replicas_lie_where_labels_and_fractions_allow() -> None:
         text=True,
     )
     assert placed.returncode == 0, placed.stderr
-    assert json.loads(placed.stdout.splitlines()[-1]) == {
+    assert json.loads(report.read_text()) == {
         "gpu-1": ["diffusion-paced"] * 2,
         "gpu-2": ["diffusion-paced"] * 2,
         "cpu-1": ["imaging", "imaging", "ingress", "ingress", "jobs"],
