@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from threading import Event
 from typing import Any
 
 import msgspec
@@ -230,7 +231,7 @@ def test_rows_that_come_together_spread(lanes: list[int], rows: int, seed: int) 
     ],
     ids=str,
 )
-def test_a_row_costs_about_what_its_replica_then_reports(
+def test_a_row_costs_about_what_its_replica_reports_at_once(
     tiny_family: Family, changes: dict[str, Any]
 ) -> None:
     prepared = make_prepared(0) if "strength" in changes else None
@@ -238,9 +239,14 @@ def test_a_row_costs_about_what_its_replica_then_reports(
         before = engine.work_report(1.0)
         assert (before.at, before.rows, before.work_s) == (1.0, 0, 0.0)
         wanted = make_row(**changes)
+        settle = Event()
+        engine._reception._thread.submit(settle.wait)
         engine.submit(wanted, prepared)
+        arriving = engine.work_report(2.0)
+        settle.set()
         wait_until_waiting(engine, 1)
         after = engine.work_report(2.0)
+        assert arriving == after
         assert after.rows == 1
         assert after.work_s == pytest.approx(before.work_of(wanted))
         assert after.lanes == before.lanes_of(wanted)

@@ -17,6 +17,7 @@ from serve_app.app import build
 from tests.driving import drive, driven, pixels, pixels_of
 from tests.rows import make_row
 from tests.service import WAIT_S, Service
+from tests.test_service import until
 
 PACE = Path(__file__).parent.parent / "configs" / "paces" / "h100-sd15.json"
 JOBS = 160
@@ -104,8 +105,9 @@ def test_replicas_follow_the_work_and_nothing_is_lost(fleet: httpx.Client) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize("fleet", [0], indirect=True)
 def test_a_model_that_nobody_asks_has_no_replica_until_somebody_does(fleet: httpx.Client) -> None:
+    until(lambda: fleet.get("/readyz").is_success)  # which starts one: before, it is not known
     for seed in (7, 8):
+        wait_for(0)
         answer = ask(fleet, seed)
         assert answer.status_code == 200
         assert is_right(answer, seed)
-        wait_for(0)

@@ -1,7 +1,8 @@
 """The work that is in an engine, for those who send rows to it or elsewhere."""
 
-import itertools
 from collections.abc import Iterable
+
+from msgspec.structs import replace
 
 from deployments.diffusion.adapters.shelf import AdapterShelf
 from deployments.diffusion.capacity import Capacity
@@ -34,10 +35,11 @@ class Pending:
 
     def report(self, at: float, occupying: Iterable[Run]) -> WorkReport:
         """`at` is now, in Unix seconds; `occupying` are the rows that have lanes."""
-        unread, lane_call_s = self._reception.unread, self._capacity.lane_call_s
-        runs = list(itertools.chain(occupying, *unread.values()))
+        runs, lane_call_s = list(occupying), self._capacity.lane_call_s
         work_s = sum(run.lane_calls_left * lane_call_s(run.key) for run in runs)
-        return WorkReport(
+        arriving = self._reception.arriving.values()
+        being_read = (use.name for row in arriving for use in row.adapters)
+        settled = WorkReport(
             at=at,
             rows=self._reception.received,
             work_s=self._queue.pending_s() + work_s,
@@ -46,6 +48,11 @@ class Pending:
             lane_call_s=lane_call_s(self._unit_key),
             unit_pixels=self._unit_pixels,
             lanes_of_row=self._lanes_of_row,
-            adapters=(*self._shelf.names, *unread),
+            adapters=tuple(dict.fromkeys((*self._shelf.names, *being_read))),
             read_s=self._shelf.read_s,
+        )
+        return replace(
+            settled,
+            work_s=settled.work_s + sum(map(settled.work_of, arriving)),
+            lanes=settled.lanes + sum(map(settled.lanes_of, arriving)),
         )

@@ -42,12 +42,13 @@ class Reception:
         self._running_lane_calls = running_lane_calls
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="stepwise-desk")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="stepwise-adapters")
-        self.unread: dict[str, list[Run]] = {}
-        """Rows that wait for an adapter's file, by its name; under the lock of `changed`."""
+        self.arriving: dict[Ticket, Row] = {}
+        """Rows that are not settled yet; under the lock of `changed`."""
+        self._unread: dict[str, list[Run]] = {}
+        """Those of them that wait for an adapter's file, by its name."""
         self._closed: EngineFailed | None = None
         self._arrived = False
         self.received = 0
-        self.arriving = 0
         self.requeued = 0
 
     def receive(self, row: Row, prepared: PreparedImage | None, ticket: Ticket) -> None:
@@ -57,7 +58,7 @@ class Reception:
             if self._closed is not None:
                 answer(ticket.future, self._closed)
                 return
-            self.arriving += 1
+            self.arriving[ticket] = row
         self._thread.submit(self._settle, row, prepared, ticket)
 
     def somebody_arrived(self) -> bool:
@@ -72,7 +73,7 @@ class Reception:
         """
         with self._changed:
             self._closed = error
-            unread, self.unread = self.unread, {}
+            unread, self._unread = self._unread, {}
         for runs in unread.values():
             self._go_on(runs)
         self._reader.shutdown(cancel_futures=True)
@@ -107,7 +108,7 @@ class Reception:
             logger.exception("row %s could not be settled", row.id, extra=about(row))
             answer(ticket.future, lost(row))
         with self._changed:
-            self.arriving -= 1
+            self.arriving.pop(ticket, None)  # unless it is in the queue now
             self._changed.notify_all()
 
     def _begun(self, row: Row, prepared: PreparedImage | None, ticket: Ticket) -> Run:
@@ -124,7 +125,7 @@ class Reception:
         """The run goes on once the adapter has been read; it is read once for all that wait."""
         with self._changed:
             self._check_open()
-            waiting = self.unread.setdefault(name, [])
+            waiting = self._unread.setdefault(name, [])
             waiting.append(run)
             if len(waiting) > 1:
                 return
@@ -137,7 +138,7 @@ class Reception:
         read = reading.result()
         self._shelf.keep(read)
         with self._changed:
-            runs = self.unread.pop(name, [])
+            runs = self._unread.pop(name, [])
         # Whoever waited for this is answered by it: a file that is being written changes all along.
         self._go_on(runs, read if isinstance(read, FailedFile) else None)
 
@@ -148,6 +149,7 @@ class Reception:
     def _enqueue(self, run: Run) -> None:
         with self._changed:
             self._queue.push(run)
+            del self.arriving[run.ticket]
             self._arrived = True
             position = self._queue.position(run, run.submitted_s)
             run.eta_s = self._queue.eta_s(run, self._running_lane_calls(), run.submitted_s)
