@@ -2,8 +2,8 @@
 """Rows to replicas: Serve's router, which counts requests, against ours, which knows work.
 
   half long, a tenth long  rows of 50 steps among rows of 4; four replicas of an engine that keeps
-                           an H100's time (`source: paced`), two callers with a router each; ours
-                           also with two replicas asked and not four
+                           an H100's time with SDXL (`source: paced`), two callers with a router
+                           each; ours also with two replicas asked and not four
   adapters                 rows over more LoRAs than a replica keeps in memory, three replicas of
                            the embedded model: how often an adapter is read from its file
 

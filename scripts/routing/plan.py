@@ -14,12 +14,13 @@ from deployments.diffusion.settings import Adapter, DiffusionSettings
 from .routers import OURS, ROUTERS, SERVE
 from .trace import Mix
 
-PACE = Path(__file__).resolve().parent.parent.parent / "configs" / "paces" / "h100-sd15.json"
+PACE = Path(__file__).resolve().parent.parent.parent / "configs" / "paces" / "h100-sdxl.json"
+"""Slow enough that two cores route its rows: with SD 1.5's they were what a row waited for."""
 SCHEDULER = "EulerDiscreteScheduler"
 PACED_SIDE = 64
 """Pictures smaller than the native square take the device as long, and leave the cores alone."""
 PACED_REPLICAS = 4
-MAX_QUEUE_S = 2.0
+MAX_QUEUE_S = 18.0
 """A dozen of the long rows: one that is given to a full replica comes back."""
 SHARES = {"half long": 0.5, "a tenth long": 0.1}
 """Mixes of the paced engine, and the share of long rows in each."""
