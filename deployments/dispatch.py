@@ -14,6 +14,7 @@ from typing import Any
 from ray.exceptions import (
     NodeDiedError,
     ObjectLostError,
+    OutOfMemoryError,
     RayActorError,
     RayError,
     RayTaskError,
@@ -27,7 +28,7 @@ from ray.serve.exceptions import (
 )
 from ray.serve.handle import DeploymentHandle
 
-from deployments.errors import EngineFailed, ModelNotReady, ReplicaLost, Requeue
+from deployments.errors import EngineFailed, ImagingFull, ModelNotReady, ReplicaLost, Requeue
 from deployments.meter import UNREAD, Meter
 from deployments.metrics import RETRIES
 from deployments.requests import GenerationRequest, ImageResult, Progress, Row
@@ -49,10 +50,12 @@ LOST = (
     RayActorError,
     NodeDiedError,
     WorkerCrashedError,
+    OutOfMemoryError,
     ObjectLostError,
     ReplicaUnavailableError,
 )
-"""What Ray says when a replica, its node or an image that was kept there is gone."""
+"""What Ray says when a replica, its node or an image that was kept there is gone; a replica also
+when Ray ends it to free its node's memory."""
 
 
 class Dispatcher:
@@ -149,7 +152,9 @@ class _Offers:
         """After `OFFERS` of them the next ones come in the loop's time before `give_up`, if any."""
         self.made = 0
         self.prepared: Any = None
-        """The input image that went with the last one."""
+        """The input image that went with the last one ..."""
+        self.keeps_prepared = True
+        """... which is as good for the next."""
         self._row, self._meter, self._give_up = row, meter, give_up
         self._lost = 0
         self._call_told = self._call_lost = -1
@@ -165,6 +170,9 @@ class _Offers:
         """Returns when the row may be offered once more; else raises the error as ours."""
         self.made += 1
         ours = translated(error)
+        # A full model's own words. Serve's may be of imaging's replicas.
+        of_model = isinstance(error, RayTaskError) and not isinstance(ours, ImagingFull)
+        self.keeps_prepared = of_model and isinstance(ours, Requeue)
         if isinstance(ours, ReplicaLost):
             self._lost += 1
             if self._lost == LOSSES:
@@ -198,9 +206,9 @@ class _Prepared:
         self._call = self._begun()
 
     def of(self, offers: _Offers) -> Any:
-        """The call, begun anew for a row that was refused with it: lost may have been imaging's
-        replica. Once for all rows."""
-        if offers.made and offers.prepared is self._call:
+        """The call, begun anew for a row that was refused with it, unless the model was full: lost
+        may have been imaging's replica. Once for all rows."""
+        if not offers.keeps_prepared and offers.prepared is self._call:
             self._call = self._begun()
         offers.prepared = self._call
         return self._call

@@ -94,6 +94,10 @@ class Requeue(StepwiseError):
         self.pending_s = pending_s
 
 
+class ImagingFull(Requeue):
+    """The same of an imaging replica."""
+
+
 class GenerationFailed(StepwiseError):
     """The row itself cannot be made: its latents stopped being numbers. It would fail again."""
 

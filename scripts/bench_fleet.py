@@ -2,12 +2,13 @@
 """What clients notice while nodes die, replicas are replaced and a fleet shrinks.
 
 Ray Serve on a cluster of a head without work and three workers, all on this machine, with the
-embedded model. Clients ask without a pause for pictures, edits and streams of 8 to 50 steps; every
-picture is compared with the one that the same request gave while nothing else ran. `wrong` counts
-all that is not the right picture: 5xx, a stream with an event missing or told twice, other pixels.
-`longest_s` is the slowest request, `longest_silence_s` the longest time in which no client had an
-answer, `repeated_rows` how many rows lost their replica. At `ingress_node_killed` clients are at
-the node that dies: their connections are cut, and they ask once more elsewhere (`second_tries`).
+embedded model. Clients ask without a pause for pictures, edits, streams and AUTOMATIC1111's
+pictures of 8 to 50 steps, each counted by the ledger of jobs; every picture is compared with the
+one that the same request gave while nothing else ran. `wrong` counts all that is not the right
+picture: 5xx, a stream with an event missing or told twice, other pixels. `longest_s` is the slowest
+request, `longest_silence_s` the longest time in which no client had an answer, `repeated_rows` how
+many rows lost their replica. At `ingress_node_killed` clients are at the node that dies: their
+connections are cut, and they ask once more elsewhere (`second_tries`).
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def _with_fraction(model: ModelSection) -> DiffusionSettings:
 def _with_secret(settings: IngressSettings) -> IngressSettings:
     """Drawn here where the config has none, so that all ingress replicas sign with the same."""
     results = settings.results
-    if results.secret:
+    if results.secret or results.secret_env:
         return settings
     results = msgspec.structs.replace(results, secret=secrets.token_hex(32))
     return msgspec.structs.replace(settings, results=results)

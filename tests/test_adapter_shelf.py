@@ -14,7 +14,13 @@ from deployments.diffusion.adapters.shelf import AdapterShelf
 from deployments.diffusion.families.family import Family
 from deployments.diffusion.run import BatchKey
 from deployments.diffusion.settings import Adapter, DiffusionSettings
-from deployments.errors import AdapterFailed, EngineFailed, Requeue, UnsupportedScheduler
+from deployments.errors import (
+    AdapterFailed,
+    EngineFailed,
+    ReplicaLost,
+    Requeue,
+    UnsupportedScheduler,
+)
 from deployments.requests import AdapterUse
 from tests.adapters import save, taken
 from tests.driving import drive, driven, wait_until_waiting
@@ -99,7 +105,7 @@ def test_closing_waits_for_one_file_at_most(
         closing.start()
         try:
             for future in futures:
-                with pytest.raises(EngineFailed, match="shutting down"):
+                with pytest.raises(ReplicaLost, match="shutting down"):
                     future.result(timeout=60)
         finally:
             reader.may_go_on.set()

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from deployments.errors import Requeue
+from deployments.errors import ImagingFull, Requeue
 from deployments.imaging.admission import Admission
 from deployments.imaging.deployment import Imaging
 from deployments.imaging.prepare import prepare
@@ -67,7 +67,7 @@ def test_a_replica_refuses_what_it_has_no_room_for(monkeypatch: pytest.MonkeyPat
         imaging = Imaging(ImagingSettings(max_waiting=1))
         calls = [asyncio.create_task(imaging.prepare(image, None, SPEC)) for _ in range(4)]
         refused, _ = await asyncio.wait(calls, return_when=asyncio.FIRST_EXCEPTION)
-        assert all(isinstance(call.exception(), Requeue) for call in refused)
+        assert all(isinstance(call.exception(), ImagingFull) for call in refused)
         calls[1].cancel()  # it waits, so its place is free at once
         await asyncio.wait([calls[1]])
         # Nor does what nobody waits for any more stay in memory until a thread comes to it.
@@ -78,4 +78,6 @@ def test_a_replica_refuses_what_it_has_no_room_for(monkeypatch: pytest.MonkeyPat
         return await asyncio.gather(*calls, later, return_exceptions=True)
 
     kinds = [type(answer) for answer in asyncio.run(four_at_once())]
-    assert kinds == [PreparedImage, asyncio.CancelledError, Requeue, Requeue, PreparedImage]
+    assert kinds == [
+        PreparedImage, asyncio.CancelledError, ImagingFull, ImagingFull, PreparedImage,
+    ]  # fmt: skip

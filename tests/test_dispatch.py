@@ -1,14 +1,19 @@
 """Rows that replicas give back are offered again: real handles, and replicas that are moody."""
 
+import asyncio
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ray import serve
+from ray.exceptions import OutOfMemoryError, RayTaskError
+from ray.serve.exceptions import BackPressureError
 
-from deployments.dispatch import LOSSES, OFFERS
-from deployments.errors import GenerationFailed, ReplicaLost, Requeue
+from deployments.dispatch import LOSSES, OFFERS, _Offers, _Prepared
+from deployments.errors import GenerationFailed, ImagingFull, ReplicaLost, Requeue
+from deployments.meter import UNREAD
 from deployments.requests import Progress
 from tests.moody import REQUEST, Asks, Deadly, Moody
 from tests.rows import make_result
@@ -31,6 +36,46 @@ def full(times: int) -> list[Exception]:
 def test_a_full_replica_is_not_the_last_word(asks: Any, patience_s: float | None) -> None:
     asked = asks.offers.remote(full(OFFERS - 1), patience_s)
     assert asked.result(timeout_s=WAIT_S) == OFFERS
+
+
+def test_a_row_whose_engine_died_is_made_elsewhere(asks: Any) -> None:
+    asked = asks.offers.remote([ReplicaLost("the engine has died")], None)
+    assert asked.result(timeout_s=WAIT_S) == 2
+
+
+@pytest.mark.parametrize(
+    ("refusal", "times"),
+    [
+        (RayTaskError("generate", "", Requeue("the model is full")), 1),
+        (RayTaskError("prepare", "", ImagingFull("imaging is full")), 2),
+        (BackPressureError(num_queued_requests=1, max_queued_requests=1), 2),
+        (OutOfMemoryError("the node's memory"), 2),
+    ],
+    ids=lambda value: type(getattr(value, "cause", value)).__name__,
+)
+def test_an_image_is_prepared_again_where_it_may_be_lost(refusal: Exception, times: int) -> None:
+    class Imaging:
+        calls = 0
+
+        @property
+        def prepare(self) -> "Imaging":
+            return self
+
+        def remote(self, *asked: object) -> object:
+            self.calls += 1
+            return object()
+
+    async def refused_once() -> int:
+        imaging: Any = Imaging()
+        prepared = _Prepared(imaging, replace(REQUEST, image=b"an image"))
+        offers = _Offers(REQUEST.rows[0], UNREAD)
+        first = prepared.of(offers)
+        await offers.refused(refusal)
+        assert (prepared.of(offers) is first) == (times == 1)
+        calls: int = imaging.calls
+        return calls
+
+    assert asyncio.run(refused_once()) == times
 
 
 @pytest.mark.parametrize("patience_s", [None, 0.0])

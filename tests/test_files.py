@@ -8,6 +8,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import fsspec
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -238,6 +239,21 @@ def test_all_ingress_replicas_get_one_secret() -> None:
     assert len(first) == 64
     assert first != second
     assert secret(results={"secret": "mine"}) == "mine"
+    assert secret(results={"secret_env": "MINE"}) == ""
+
+
+def test_the_secret_may_be_in_the_environment(
+    results: ResultsSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = msgspec.structs.replace(results, secret="", secret_env="MINE")
+    with pytest.raises(
+        ValueError, match="secret_env is 'MINE', and that environment variable is e"
+    ):
+        Results(IngressSettings(results=ours))
+    monkeypatch.setenv("MINE", SECRET)
+    assert Results(IngressSettings(results=ours))._secret == SECRET
+    with pytest.raises(ValueError, match="a secret and a secret_env: keep one"):
+        msgspec.structs.replace(ours, secret=SECRET)
 
 
 def test_what_has_expired_is_deleted_though_nobody_asks(tmp_path: Path) -> None:

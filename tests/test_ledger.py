@@ -2,14 +2,20 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Coroutine
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from threading import Event
 from typing import Any
 
 import pytest
 
-from deployments.errors import GenerationFailed, Requeue, UnknownJob
+from deployments.errors import GenerationFailed, Requeue, TooManyRows, UnknownJob
+from deployments.ingress.automatic1111.runs import run
+from deployments.jobs.journal import Journal
 from deployments.jobs.ledger import Ledger
+from deployments.jobs.quotas import Quotas
 from deployments.jobs.settings import JobsSettings
 from deployments.requests import GenerationRequest, ImageResult, JobView, Progress
 from tests.rows import make_result, make_row
@@ -58,8 +64,8 @@ class Models:
 
 
 def ledger(models: Models, **settings: Any) -> Ledger:
-    clock = settings.pop("clock", lambda: 1000.0)
-    return Ledger(models.watch, JobsSettings(**settings), clock=clock)
+    clock, quotas = settings.pop("clock", lambda: 1000.0), settings.pop("quotas", None)
+    return Ledger(models.watch, JobsSettings(**settings), clock=clock, quotas=quotas)
 
 
 def running(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
@@ -243,6 +249,29 @@ async def test_results_that_nobody_asks_for_again_are_forgotten() -> None:
         await jobs.get("ann", "a")
 
 
+@running
+async def test_results_of_a_job_that_runs_end_it_for_nobody() -> None:
+    models = Models()
+    jobs = ledger(models)
+    await jobs.start("ann", "a", request(), previews=0)
+    assert await jobs.results("ann", "a", forget=True) == []
+    models.says.put_nowait(make_result("row-0"))
+    assert (await until(jobs, "succeeded")).images_done == 1
+
+
+@running
+async def test_rows_are_counted_by_caller_whoever_owns_the_job() -> None:
+    models, caller = Models(), "ann"
+    jobs = ledger(models, quotas=Quotas(max_rows_in_flight=1))
+    for job_id in ("a", "b"):
+        await jobs.start("sdapi/ann", job_id, replace(request(), caller=caller), previews=0)
+        with pytest.raises(TooManyRows):
+            await jobs.take_lease(caller, "an HTTP request", 1)
+        models.says.put_nowait(make_result("row-0"))
+        async for _ in jobs.events("sdapi/ann", job_id):
+            pass
+
+
 @pytest.mark.parametrize(
     ("wrong", "words"),
     [({"max_jobs": 0}, "max_jobs is 0"), ({"keep_s": float("nan")}, "keep_s is nan")],
@@ -359,3 +388,102 @@ def test_a_journal_that_takes_nothing_ends_no_job(
 
     asyncio.run(asyncio.wait_for(life(), 30))
     assert "job a cannot be written to the journal" in caplog.text
+
+
+@running
+async def test_a_job_belongs_to_its_owner_after_a_handover_too() -> None:
+    with TemporaryDirectory() as folder:
+        await ledger(Models(), journal=folder).start("sdapi/me", "a", MINE, previews=0)
+        following = ledger(Models(), journal=folder)
+        assert [view.id for view in await following.running("sdapi/me")] == ["a"]
+        with pytest.raises(UnknownJob):
+            await following.get("me", "a")
+
+
+@running
+async def test_a_job_that_came_while_the_next_ledger_started_is_known_to_it() -> None:
+    with TemporaryDirectory() as folder:
+        models = Models()
+        old, following = ledger(Models(), journal=folder), ledger(models, journal=folder)
+        await old.start("me", "a", MINE, previews=0)
+        told(models, MINE)
+        assert (await ended(following, "a")).state == "succeeded"
+        await following.results("me", "a", forget=True)
+        with pytest.raises(UnknownJob):
+            await following.get("me", "a")
+
+
+def test_whoever_asks_again_waits_until_the_job_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first time its client left while other jobs were being written."""
+    may_write, write, unknown = Event(), Journal._write, Future[None]()
+    unknown.set_result(None)
+
+    def slowly(journal: Journal, path: str, content: bytes) -> None:
+        assert may_write.wait(30)
+        write(journal, path, content)
+
+    monkeypatch.setattr(Journal, "_write", slowly)
+    monkeypatch.setattr(Journal, "find", lambda *asked: unknown)
+
+    async def life() -> None:
+        jobs = ledger(Models(), journal=str(tmp_path))
+        other, leaves = (
+            asyncio.create_task(jobs.start("me", job_id, MINE, previews=0)) for job_id in "ab"
+        )
+        while len(jobs._jobs) < 2:
+            await asyncio.sleep(0)
+        leaves.cancel()
+        await asyncio.wait([leaves])
+        again = asyncio.create_task(jobs.start("me", "b", MINE, previews=0))
+        for _ in range(10):
+            await asyncio.sleep(0)
+        assert not again.done()
+        may_write.set()
+        await asyncio.gather(again, other)
+        assert {job.id for job in Journal(str(tmp_path)).read()} == {"a", "b"}
+
+    asyncio.run(asyncio.wait_for(life(), 30))
+
+
+@running
+async def test_a_store_without_empty_folders_holds_no_jobs() -> None:
+    with TemporaryDirectory() as folder:
+        journal = Journal(f"{folder}/jobs")
+        (Path(folder) / "jobs").rmdir()
+        assert [*journal.read()] == []
+
+
+class Handover:
+    """The ledger that answers is another one once the events of the first are told."""
+
+    def __init__(self, old: Ledger, following: Ledger) -> None:
+        self._asked, self._following = old, following
+
+    def __getattr__(self, method: str) -> Any:
+        return getattr(self._asked, method)
+
+    async def events(self, owner: str, job_id: str) -> AsyncGenerator[JobView]:
+        async for view in self._asked.events(owner, job_id):
+            yield view
+        self._asked = self._following
+
+
+@running
+async def test_a_picture_is_fetched_from_the_ledger_that_took_over() -> None:
+    with TemporaryDirectory() as folder:
+        first, second = Models(), Models()
+        old = ledger(first, journal=folder)
+        await old.start("sdapi/me", "a", MINE, previews=0)
+        following = ledger(second, journal=folder)
+        told(first, MINE)
+        told(second, MINE)
+        jobs: Any = Handover(old, following)
+        state, results = await run(jobs, "sdapi/me", "a", MINE)
+        assert (state, [each.row_id for each in results]) == (
+            "succeeded", [row.id for row in MINE.rows],
+        )  # fmt: skip
+        assert second.started == 1
+        with pytest.raises(UnknownJob):
+            await following.get("sdapi/me", "a")

@@ -274,6 +274,9 @@ def test_who_has_nothing_new_to_say_repeats_itself(tiny_folder: Path) -> None:
         await diffusion.generate(make_row())
         later = msgspec.convert(diffusion.record_routing_stats(), WorkReport)
         assert (later.rows, later.work_s) == (1, 0)
+        diffusion._worker.close()
+        with pytest.raises(RuntimeError, match="thread has died"):
+            diffusion.record_routing_stats()  # no row is sent where none is made
         assert first["at"] < later.at <= time.time()
 
     asyncio.run(run())

@@ -10,7 +10,7 @@ import torch
 from deployments.diffusion.deployment import Diffusion
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.worker import EngineWorker
-from deployments.errors import EngineFailed
+from deployments.errors import ReplicaLost
 from deployments.requests import ImageResult, Progress
 from tests.rows import make_row
 
@@ -43,12 +43,12 @@ def test_a_dead_thread_answers_everyone_and_says_so(
             raise torch.AcceleratorError("an illegal memory access")
 
         layout = replace(worker.engine._layout, denoise=illegal)
-        monkeypatch.setattr(worker.engine, "_layout", layout)
+        monkeypatch.setattr(worker.engine._running, "_layout", layout)
         lost = worker.engine.submit(make_row())
-        assert isinstance(lost.exception(timeout=60), EngineFailed)
+        assert isinstance(lost.exception(timeout=60), ReplicaLost)
         worker._thread.join(timeout=60)
         late = worker.engine.submit(make_row())
-        assert isinstance(late.exception(timeout=60), EngineFailed)
+        assert isinstance(late.exception(timeout=60), ReplicaLost)
         with pytest.raises(RuntimeError, match="thread has died"):
             worker.check()
     assert "the engine's thread died" in caplog.text

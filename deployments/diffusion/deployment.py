@@ -41,7 +41,8 @@ class Diffusion:
     async def generate(self, row: Row, prepared: PreparedImage | None = None) -> ImageResult:
         """One picture. Cancelling the call frees the row's lanes at the next step.
 
-        Raises UnsupportedScheduler, AdapterFailed, Requeue, GenerationFailed or EngineFailed.
+        Raises UnsupportedScheduler, AdapterFailed, Requeue, GenerationFailed, EngineFailed or
+        ReplicaLost.
         """
         begun_s = time.time()
         picture = await asyncio.wrap_future(self._worker.engine.submit(row, prepared))
@@ -95,7 +96,11 @@ class Diffusion:
         return {"waiting_s": stats.pending_s, "load": load}
 
     def record_routing_stats(self) -> dict[str, Any]:
-        """For the router: a WorkReport. Callers are told by Serve whenever it differs."""
+        """For the router: a WorkReport. Callers are told by Serve whenever it differs.
+
+        Raises as `check_health`: who can do nothing has nothing to do, and would be sent all rows.
+        """
+        self._worker.check()
         report = self._worker.engine.work_report(time.time())
         if report != replace(self._reported, at=report.at):
             self._reported = report

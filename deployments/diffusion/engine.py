@@ -39,7 +39,7 @@ from deployments.diffusion.run import BatchKey, Run, Ticket, Watcher, answer
 from deployments.diffusion.running import Running
 from deployments.diffusion.settings import DiffusionSettings
 from deployments.diffusion.stats import EngineStats
-from deployments.errors import EngineFailed
+from deployments.errors import ReplicaLost
 from deployments.logs import about
 from deployments.metrics import QUEUE_WAIT
 from deployments.requests import ImageResult, ModelCard, PreparedImage, Row
@@ -132,7 +132,7 @@ class Engine:
         """The picture to come. Cancelling the future frees the row's lanes at the next step.
 
         `deadline_s` is in seconds from now. The future raises UnsupportedScheduler, AdapterFailed,
-        Requeue, GenerationFailed or EngineFailed.
+        Requeue, GenerationFailed, EngineFailed or ReplicaLost.
         """
         future: Future[ImageResult] = Future()
         future.add_done_callback(self._answers.heard)
@@ -215,8 +215,8 @@ class Engine:
             self._changed.wait_for(lambda: len(self._queue) > 0 or stopped())
 
     def close(self, why: str = "the replica is shutting down; ask again") -> None:
-        """Answers every row that is not done with EngineFailed, and later ones at once."""
-        error = EngineFailed(why)
+        """Answers every row that is not done with ReplicaLost, and later ones at once."""
+        error = ReplicaLost(why)
         self._reception.close(error)
         with self._changed:
             runs = [*self._queue.take_all(), *self._occupying()]

@@ -16,7 +16,7 @@ from deployments.diffusion.faults import lost
 from deployments.diffusion.progress import notify, progress_of
 from deployments.diffusion.queue import StepQueue
 from deployments.diffusion.run import Run, Ticket, answer
-from deployments.errors import AdapterFailed, EngineFailed, Requeue, StepwiseError
+from deployments.errors import AdapterFailed, ReplicaLost, Requeue, StepwiseError
 from deployments.logs import about
 from deployments.requests import PreparedImage, Row
 
@@ -46,7 +46,7 @@ class Reception:
         """Rows that are not settled yet; under the lock of `changed`."""
         self._unread: dict[str, list[Run]] = {}
         """Those of them that wait for an adapter's file, by its name."""
-        self._closed: EngineFailed | None = None
+        self._closed: ReplicaLost | None = None
         self._arrived = False
         self.received = 0
         self.requeued = 0
@@ -66,7 +66,7 @@ class Reception:
         arrived, self._arrived = self._arrived, False
         return arrived
 
-    def close(self, error: EngineFailed) -> None:
+    def close(self, error: ReplicaLost) -> None:
         """Answers later rows with `error`, and those that are not settled yet.
 
         Waits for what is at work: one row, and one file.
@@ -119,7 +119,7 @@ class Reception:
 
     def _check_open(self) -> None:
         if self._closed is not None:
-            raise EngineFailed(self._closed.message)
+            raise ReplicaLost(self._closed.message)
 
     def _wait_for(self, name: str, run: Run) -> None:
         """The run goes on once the adapter has been read; it is read once for all that wait."""

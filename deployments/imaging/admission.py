@@ -1,6 +1,6 @@
 """How many images wait for a replica's threads, and when one more is too many."""
 
-from deployments.errors import Requeue
+from deployments.errors import ImagingFull
 
 _FIRST_GUESS_S = 0.1
 _NEWEST_SHARE = 0.2
@@ -20,10 +20,10 @@ class Admission:
         return max(self._inside - self._threads, 0)
 
     def enter(self) -> None:
-        """Raises Requeue, with the seconds until a thread is free, where too many wait."""
+        """Raises ImagingFull, with the seconds until a thread is free, where too many wait."""
         if self._inside >= self._threads + self._max_waiting:
             pending_s = self._mean_s * self._inside / self._threads
-            raise Requeue(
+            raise ImagingFull(
                 f"{self.waiting} images wait to be prepared here, and {self._max_waiting} may: "
                 f"about {pending_s:.1f} s of work; try again later",
                 pending_s=pending_s,

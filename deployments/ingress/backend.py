@@ -21,28 +21,28 @@ class Jobs(Protocol):
     """The ledger of jobs, which all ingress replicas share. Every job belongs to a caller."""
 
     async def start(
-        self, caller: str, job_id: str, request: GenerationRequest, *, previews: int
+        self, owner: str, job_id: str, request: GenerationRequest, *, previews: int
     ) -> JobView:
-        """Takes a job and answers at once. The same id of the same caller again gives the job that
+        """Takes a job and answers at once. The same id of the same owner again gives the job that
         it named first; nothing is run twice. Raises Requeue when too many jobs are kept."""
 
-    async def get(self, caller: str, job_id: str) -> JobView:
-        """Raises UnknownJob, as all below do for a job that is not this caller's."""
+    async def get(self, owner: str, job_id: str) -> JobView:
+        """Raises UnknownJob, as all below do for a job that is not this owner's."""
 
-    async def results(self, caller: str, job_id: str, *, forget: bool = False) -> list[ImageResult]:
+    async def results(self, owner: str, job_id: str, *, forget: bool = False) -> list[ImageResult]:
         """The pictures made so far, in the order of the rows; of a failed job too.
 
-        `forget` when nobody will ask for the job again."""
+        `forget` when nobody will ask for the job again, if it is over."""
 
-    def events(self, caller: str, job_id: str) -> AsyncGenerator[JobView]:
+    def events(self, owner: str, job_id: str) -> AsyncGenerator[JobView]:
         """The job now, then at every change, until it is over. A slow reader misses views between,
         never the last."""
 
-    async def cancel(self, caller: str, job_id: str) -> JobView:
+    async def cancel(self, owner: str, job_id: str) -> JobView:
         """Frees the lanes of a job; of one that is over, nothing."""
 
-    async def running(self, caller: str) -> list[JobView]:
-        """The caller's jobs that are not over, oldest first."""
+    async def running(self, owner: str) -> list[JobView]:
+        """The owner's jobs that are not over, oldest first."""
 
     async def take_lease(self, caller: str, lease_id: str, rows: int) -> None:
         """Counts rows that run outside of jobs, until the lease is ended or not renewed in time.

@@ -6,6 +6,8 @@ A backend over deployment handles.
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import aclosing
+from functools import partial
 from typing import Any, cast
 
 import ray
@@ -19,6 +21,7 @@ from ray.serve.handle import DeploymentHandle, DeploymentResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from deployments.dispatch import Dispatcher, cancel, translated
+from deployments.errors import ReplicaLost
 from deployments.ingress.backend import card_for
 from deployments.ingress.counting import Counting
 from deployments.ingress.envelope import REQUEST_ID
@@ -151,35 +154,74 @@ class Ingress:
 
 
 class _Jobs:
-    """The ledger over its handle; `ingress/backend.py` says what each method does."""
+    """The ledger over its handle; `ingress/backend.py` says what each method does.
+
+    Where the ledger is lost, its successor is asked once: it goes on from the journal, and the same
+    again changes nothing.
+    """
 
     def __init__(self, handle: DeploymentHandle[Any]) -> None:
         self._handle = handle
 
     async def start(
-        self, caller: str, job_id: str, request: GenerationRequest, *, previews: int
+        self, owner: str, job_id: str, request: GenerationRequest, *, previews: int
     ) -> JobView:
         """Takes a job and answers at once."""
-        view: JobView = await _ours(
-            self._handle.start.remote(caller, job_id, request, previews=previews)
-        )
+        view: JobView = await self._ask("start", owner, job_id, request, previews=previews)
         return view
 
-    async def get(self, caller: str, job_id: str) -> JobView:
+    async def get(self, owner: str, job_id: str) -> JobView:
         """The job now."""
-        view: JobView = await _ours(self._handle.get.remote(caller, job_id))
+        view: JobView = await self._ask("get", owner, job_id)
         return view
 
-    async def results(self, caller: str, job_id: str, *, forget: bool = False) -> list[ImageResult]:
+    async def results(self, owner: str, job_id: str, *, forget: bool = False) -> list[ImageResult]:
         """The pictures made so far."""
-        results: list[ImageResult] = await _ours(
-            self._handle.results.remote(caller, job_id, forget=forget)
-        )
+        results: list[ImageResult] = await self._ask("results", owner, job_id, forget=forget)
         return results
 
-    async def events(self, caller: str, job_id: str) -> AsyncGenerator[JobView]:
+    async def events(self, owner: str, job_id: str) -> AsyncGenerator[JobView]:
         """The job now, and at every change."""
-        call: Any = self._handle.options(stream=True).events.remote(caller, job_id)
+        try:
+            async with aclosing(self._events(owner, job_id)) as views:
+                async for view in views:
+                    yield view
+        except ReplicaLost:
+            async with aclosing(self._events(owner, job_id)) as views:
+                async for view in views:
+                    yield view
+
+    async def cancel(self, owner: str, job_id: str) -> JobView:
+        """Frees its lanes."""
+        view: JobView = await self._ask("cancel", owner, job_id)
+        return view
+
+    async def running(self, owner: str) -> list[JobView]:
+        """The owner's jobs that are not over."""
+        views: list[JobView] = await self._ask("running", owner)
+        return views
+
+    async def take_lease(self, caller: str, lease_id: str, rows: int) -> None:
+        """Counts rows that run outside of jobs."""
+        await self._ask("take_lease", caller, lease_id, rows)
+
+    async def renew_lease(self, caller: str, lease_id: str) -> None:
+        """Keeps it."""
+        await self._ask("renew_lease", caller, lease_id)
+
+    async def end_lease(self, caller: str, lease_id: str) -> None:
+        """Its rows run no more."""
+        await self._ask("end_lease", caller, lease_id)
+
+    async def _ask(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        ask = partial(getattr(self._handle, method).remote, *args, **kwargs)
+        try:
+            return await _ours(ask())
+        except ReplicaLost:
+            return await _ours(ask())
+
+    async def _events(self, owner: str, job_id: str) -> AsyncGenerator[JobView]:
+        call: Any = self._handle.options(stream=True).events.remote(owner, job_id)
         try:
             async for view in call:
                 yield view
@@ -188,27 +230,12 @@ class _Jobs:
         finally:
             cancel(call)
 
-    async def cancel(self, caller: str, job_id: str) -> JobView:
-        """Frees its lanes."""
-        view: JobView = await _ours(self._handle.cancel.remote(caller, job_id))
-        return view
 
-    async def running(self, caller: str) -> list[JobView]:
-        """The caller's jobs that are not over."""
-        views: list[JobView] = await _ours(self._handle.running.remote(caller))
-        return views
-
-    async def take_lease(self, caller: str, lease_id: str, rows: int) -> None:
-        """Counts rows that run outside of jobs."""
-        await _ours(self._handle.take_lease.remote(caller, lease_id, rows))
-
-    async def renew_lease(self, caller: str, lease_id: str) -> None:
-        """Keeps it."""
-        await _ours(self._handle.renew_lease.remote(caller, lease_id))
-
-    async def end_lease(self, caller: str, lease_id: str) -> None:
-        """Its rows run no more."""
-        await _ours(self._handle.end_lease.remote(caller, lease_id))
+async def _ours(call: Any) -> Any:
+    try:
+        return await call
+    except (RayError, RayServeException) as error:
+        raise translated(error) from error
 
 
 async def _http_host() -> str:
@@ -217,13 +244,6 @@ async def _http_host() -> str:
     options = await controller.get_http_config.remote()
     # None: there are no proxies, so nobody reaches the service from elsewhere.
     return options.host or "127.0.0.1"
-
-
-async def _ours(call: Any) -> Any:
-    try:
-        return await call
-    except (RayError, RayServeException) as error:
-        raise translated(error) from error
 
 
 def _without_request_id(app: ASGIApp) -> ASGIApp:

@@ -6,6 +6,7 @@ Any ingress replica serves what another kept, if both have the secret and reach 
 import asyncio
 import contextvars
 import logging
+import os
 import secrets
 import time
 from collections.abc import Sequence
@@ -34,8 +35,7 @@ class Results:
         self._sweep_every_s = sweep_every_s
         self._keep_s = settings.results.keep_s
         self._public_url = settings.public_url.rstrip("/")
-        # A secret of its own is enough for an ingress that is alone.
-        self._secret = settings.results.secret or secrets.token_hex(32)
+        self._secret = _secret(settings.results)
         self._store = _store(settings.results)
         self._sweeping: asyncio.Task[None] | None = None
         self._kept_last = 0.0
@@ -85,6 +85,20 @@ class Results:
             if now > self._kept_last + self._keep_s:
                 return
             await asyncio.sleep(self._sweep_every_s)
+
+
+def _secret(settings: ResultsSettings) -> str:
+    """Raises ValueError where it should be in the environment, and is not."""
+    if settings.secret_env:
+        found = os.environ.get(settings.secret_env, "")
+        if not found:
+            raise ValueError(
+                f"results.secret_env is {settings.secret_env!r}, and that environment variable is "
+                "empty: set it to a long random text, the same for all ingress replicas"
+            )
+        return found
+    # A secret of its own is enough for an ingress that is alone.
+    return settings.secret or secrets.token_hex(32)
 
 
 def _store(settings: ResultsSettings) -> Store:

@@ -74,9 +74,14 @@ class ResultsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     max_mb: float = 2000.0
     """Pictures kept, in megabytes of 1,000,000 bytes; the oldest go first."""
     secret: str = ""
-    """Signs the addresses. Empty: drawn at the service's start, so that a restart ends them all."""
+    """Signs the addresses. Empty: drawn at the service's start, so that a restart ends them all, as
+    does a change of its config."""
+    secret_env: str = ""
+    """Instead of it, an environment variable of the ingress replicas that holds it."""
 
     def __post_init__(self) -> None:
+        if self.secret and self.secret_env:
+            raise ValueError("results has a secret and a secret_env: keep one of them")
         for name in ("keep_s", "max_mb"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):

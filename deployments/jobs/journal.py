@@ -25,6 +25,7 @@ _SUFFIX = ".job"
 class _Entry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What a file holds, as MessagePack."""
 
+    owner: str
     id: str
     request: GenerationRequest
     previews: int
@@ -47,19 +48,36 @@ class Journal:
 
     def write(self, job: Job) -> Future[None]:
         """The job as it is now, whole or not at all."""
-        return self._thread.submit(self._write, _path(job), msgspec.msgpack.encode(_entry(job)))
+        return self._thread.submit(
+            self._write, _path(*job.key), msgspec.msgpack.encode(_entry(job))
+        )
 
     def strike(self, job: Job) -> None:
         """Nobody asks for it any more. Returns at once; a failure is logged."""
-        self._thread.submit(self._strike, _path(job))
+        self._thread.submit(self._strike, _path(*job.key))
+
+    def find(self, owner: str, job_id: str) -> Future[Job | None]:
+        """The job as it was last written, and was not struck; None if there is none."""
+        return self._thread.submit(self._find, f"{self._root}/{_path(owner, job_id)}")
 
     def read(self) -> Iterator[Job]:
         """Every job, in the order of their start. Blocks."""
         self._files.invalidate_cache(self._root)
-        names = [name for name in self._files.ls(self._root, detail=False) if _is_ours(name)]
+        names = [name for name in self._names() if name.endswith(_SUFFIX)]
         entries = [entry for name in names if (entry := self._read(name)) is not None]
         for entry in sorted(entries, key=lambda entry: entry.created):
             yield _job(entry)
+
+    def _find(self, name: str) -> Job | None:
+        entry = self._read(name)
+        return None if entry is None else _job(entry)
+
+    def _names(self) -> list[str]:
+        try:
+            names: list[str] = self._files.ls(self._root, detail=False)
+        except FileNotFoundError:  # an object store knows no empty folders
+            return []
+        return names
 
     def _read(self, name: str) -> _Entry | None:
         try:
@@ -84,27 +102,22 @@ class Journal:
             logger.exception("job file %s cannot be deleted", path)
 
 
-def _path(job: Job) -> str:
+def _path(owner: str, job_id: str) -> str:
     """A caller may have chosen any id, so it is no name for a file."""
-    owner = f"{job.request.caller}\n{job.id}"
-    return hashlib.sha256(owner.encode()).hexdigest() + _SUFFIX
-
-
-def _is_ours(name: str) -> bool:
-    return name.endswith(_SUFFIX)
+    return hashlib.sha256(f"{owner}\n{job_id}".encode()).hexdigest() + _SUFFIX
 
 
 def _entry(job: Job) -> _Entry:
     error = None if job.error is None else (type(job.error).__name__, job.error.message)
     return _Entry(
-        job.id, job.request, job.previews, job.created, job.ended, job.state,
+        job.owner, job.id, job.request, job.previews, job.created, job.ended, job.state,
         [*job.results.values()], error,
     )  # fmt: skip
 
 
 def _job(entry: _Entry) -> Job:
     """One that is not over begins anew."""
-    job = Job(id=entry.id, request=entry.request, previews=entry.previews, created=entry.created)
+    job = Job(entry.owner, entry.id, entry.request, entry.previews, entry.created)
     if entry.ended is not None:
         job.state, job.ended = entry.state, entry.ended
         job.results = {result.row_id: result for result in entry.results}

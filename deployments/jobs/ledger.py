@@ -11,6 +11,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable
+from concurrent.futures import Future
 from contextlib import aclosing
 from typing import Protocol
 
@@ -42,7 +43,10 @@ class Watch(Protocol):
 
 
 class Ledger:
-    """Jobs by caller and id. All on one event loop."""
+    """Jobs by owner and id. All on one event loop.
+
+    The owner is whoever may ask for a job, mostly the caller: quotas count the request's own.
+    """
 
     def __init__(
         self,
@@ -61,13 +65,10 @@ class Ledger:
         self._jobs: dict[tuple[str, str], Job] = {}
         """In the order of their start."""
         for job in self._journal.read() if self._journal else ():
-            self._jobs[job.request.caller, job.id] = job
-            if not job.over:
-                logger.info("job %s goes on", job.id)
-                self._begin(job)
+            self._go_on(job)
 
     async def start(
-        self, caller: str, job_id: str, request: GenerationRequest, *, previews: int
+        self, owner: str, job_id: str, request: GenerationRequest, *, previews: int
     ) -> JobView:
         """Takes a job and answers at once; the same id again gives the job that it named first.
 
@@ -75,32 +76,36 @@ class Ledger:
         caller runs as much as it may.
         """
         self._forget()
-        if (caller, job_id) in self._jobs:
-            return self._jobs[caller, job_id].view()
-        job = Job(id=job_id, request=request, previews=previews, created=self._clock())
+        known = await self._find(owner, job_id)
+        if known is not None:
+            if known.writing is not None:  # by a client that left, and asks again
+                await asyncio.shield(known.writing)
+            return known.view()
+        job = Job(owner, job_id, request, previews, self._clock())
         self._check_room(job)
-        self._quotas.begin(caller, _lease(job), len(request.rows), ttl_s=math.inf)
+        self._quotas.begin(request.caller, _lease(job), len(request.rows), ttl_s=math.inf)
         self._make_room()
-        self._jobs[caller, job_id] = job
+        self._jobs[job.key] = job
         self._begin(job)
         view = job.view()
         await self._written(job)
         return view
 
-    async def get(self, caller: str, job_id: str) -> JobView:
-        """The job now. Raises UnknownJob, as all below do for a job that is not this caller's."""
-        return self._job(caller, job_id).view()
+    async def get(self, owner: str, job_id: str) -> JobView:
+        """The job now. Raises UnknownJob, as all below do for a job that is not this owner's."""
+        return (await self._job(owner, job_id)).view()
 
-    async def results(self, caller: str, job_id: str, *, forget: bool = False) -> list[ImageResult]:
-        """The pictures made so far, in the order of the rows; `forget` when nobody asks again."""
-        job = self._job(caller, job_id)
-        if forget:
-            self._drop((caller, job_id))
+    async def results(self, owner: str, job_id: str, *, forget: bool = False) -> list[ImageResult]:
+        """The pictures made so far, in the order of the rows; `forget` when nobody asks again,
+        which ends no job."""
+        job = await self._job(owner, job_id)
+        if forget and job.over:
+            self._drop(job)
         return [job.results[row.id] for row in job.request.rows if row.id in job.results]
 
-    async def events(self, caller: str, job_id: str) -> AsyncGenerator[JobView]:
+    async def events(self, owner: str, job_id: str) -> AsyncGenerator[JobView]:
         """The job now, then at every change, until it is over."""
-        job = self._job(caller, job_id)
+        job = await self._job(owner, job_id)
         while True:
             change, over = job.next_change, job.over
             yield job.view()
@@ -108,9 +113,9 @@ class Ledger:
                 return
             await change.wait()
 
-    async def cancel(self, caller: str, job_id: str) -> JobView:
+    async def cancel(self, owner: str, job_id: str) -> JobView:
         """Frees the lanes of a job; returns when it is over."""
-        job = self._job(caller, job_id)
+        job = await self._job(owner, job_id)
         if job.task is not None and not job.over:
             job.task.cancel()
             await asyncio.wait([job.task])
@@ -120,11 +125,9 @@ class Ledger:
             await self._written(job)
         return job.view()
 
-    async def running(self, caller: str) -> list[JobView]:
-        """The caller's jobs that are not over, oldest first."""
-        return [
-            job.view() for (owner, _), job in self._jobs.items() if owner == caller and not job.over
-        ]
+    async def running(self, owner: str) -> list[JobView]:
+        """The owner's jobs that are not over, oldest first."""
+        return [job.view() for job in self._jobs.values() if job.owner == owner and not job.over]
 
     def tell(self) -> None:
         """How many jobs wait and run, to the meter."""
@@ -144,8 +147,8 @@ class Ledger:
         """Its rows run no more."""
         self._quotas.end(caller, lease_id)
 
-    def _job(self, caller: str, job_id: str) -> Job:
-        job = self._jobs.get((caller, job_id))
+    async def _job(self, owner: str, job_id: str) -> Job:
+        job = await self._find(owner, job_id)
         if job is None or self._is_old(job):
             raise UnknownJob(
                 f"job {job_id!r} is not known: it was never started, belongs to another key, or "
@@ -154,13 +157,29 @@ class Ledger:
             )
         return job
 
+    async def _find(self, owner: str, job_id: str) -> Job | None:
+        """Also one that the ledger before this one took after this one had read the journal."""
+        if (owner, job_id) not in self._jobs and self._journal is not None:
+            try:
+                found = await asyncio.wrap_future(self._journal.find(owner, job_id))
+            except Exception:
+                logger.exception("the journal cannot be asked for job %s", job_id)
+            else:
+                if found is not None and found.key not in self._jobs:
+                    self._go_on(found)
+        return self._jobs.get((owner, job_id))
+
+    def _go_on(self, job: Job) -> None:
+        self._jobs[job.key] = job
+        if not job.over:
+            logger.info("job %s goes on", job.id)
+            self._begin(job)
+
     def _begin(self, job: Job) -> None:
         # A context of its own: else its log lines would carry the id of this request for ever.
         job.task = asyncio.get_running_loop().create_task(
             self._run(job), context=contextvars.Context()
         )
-        caller = job.request.caller
-        job.task.add_done_callback(lambda _: self._quotas.end(caller, _lease(job)))
 
     async def _run(self, job: Job) -> None:
         try:
@@ -188,6 +207,8 @@ class Ledger:
         self._forget()
 
     def _end(self, job: Job, state: JobState, error: StepwiseError | None = None) -> None:
+        # First: whoever hears that the job is over may start the next one at once.
+        self._quotas.end(job.request.caller, _lease(job))
         job.end(state, self._clock(), error)
         self._meter.count(JOBS_ENDED, state=state)
 
@@ -199,13 +220,11 @@ class Ledger:
         """
         if self._journal is None:
             return
-        try:
-            await asyncio.wrap_future(self._journal.write(job))
-        except Exception:
-            logger.exception("job %s cannot be written to the journal", job.id)
+        job.writing = asyncio.ensure_future(_logged(self._journal.write(job), job))
+        await asyncio.shield(job.writing)  # whoever waits may be cancelled
 
-    def _drop(self, key: tuple[str, str]) -> None:
-        job = self._jobs.pop(key)
+    def _drop(self, job: Job) -> None:
+        del self._jobs[job.key]
         if self._journal is not None:
             self._journal.strike(job)
 
@@ -232,20 +251,26 @@ class Ledger:
     def _forget(self) -> None:
         """Jobs that were over for too long, and the first over whose pictures take too much."""
         kept_bytes = sum(job.kept_bytes for job in self._jobs.values() if job.over)
-        for key in self._over():
-            job = self._jobs[key]
+        for job in self._over():
             if self._is_old(job) or kept_bytes > self._settings.max_kept_mb * 1e6:
                 kept_bytes -= job.kept_bytes
-                self._drop(key)
+                self._drop(job)
 
     def _is_old(self, job: Job) -> bool:
         return job.ended is not None and job.ended < self._clock() - self._settings.keep_s
 
-    def _over(self) -> list[tuple[str, str]]:
+    def _over(self) -> list[Job]:
         """Jobs that are over, in the order in which they ended."""
-        ended = [(job.ended, key) for key, job in self._jobs.items() if job.ended is not None]
-        return [key for _, key in sorted(ended, key=lambda each: each[0])]
+        ended = [(job.ended, job) for job in self._jobs.values() if job.ended is not None]
+        return [job for _, job in sorted(ended, key=lambda each: each[0])]
 
 
 def _lease(job: Job) -> str:
-    return f"job {job.id}"
+    return f"job {job.owner} {job.id}"
+
+
+async def _logged(write: Future[None], job: Job) -> None:
+    try:
+        await asyncio.wrap_future(write)
+    except Exception:
+        logger.exception("job %s cannot be written to the journal", job.id)

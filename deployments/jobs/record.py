@@ -11,6 +11,8 @@ from deployments.requests import GenerationRequest, ImageResult, JobState, JobVi
 class Job:
     """A request on its way, and whoever waits for news of it."""
 
+    owner: str
+    """Who may ask for it: the caller, or of routes with jobs of their own a name made of it."""
     id: str
     request: GenerationRequest
     previews: int
@@ -23,8 +25,15 @@ class Job:
     preview: bytes | None = None
     results: dict[str, ImageResult] = field(default_factory=dict)
     task: asyncio.Task[None] | None = None
+    writing: asyncio.Future[None] | None = None
+    """The last time that it was written to the journal, which may not be over."""
     _told: dict[str, Progress] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What it is known by."""
+        return self.owner, self.id
 
     @property
     def over(self) -> bool:

@@ -188,5 +188,7 @@ def _args(replicas: int, version: int, journal: str) -> dict[str, Any]:
     ingress["deployment"] |= {"num_replicas": WORKERS, "num_cpus": 1}
     # A secret that is drawn at every deploy would replace the ingress at every one.
     ingress["settings"] |= {"max_body_mb": 60 + version, "results": {"secret": "s" * 32}}
+    # Which nobody reaches: with it every request asks the ledger first.
+    ingress["settings"]["limits"] = {"max_rows_in_flight": 1000}
     args["jobs"]["settings"] = {"journal": journal}
     return args

@@ -34,13 +34,13 @@ class Case(NamedTuple):
     steps: int
     seed: int
     kind: str
-    """`text`, `edit` or `stream`."""
+    """`text`, `edit` and `stream` of OpenAI's routes, or `job`: AUTOMATIC1111's, which is one."""
 
 
 CASES = tuple(
     Case(steps, seed, kind)
     for seed, (steps, kind) in enumerate(
-        itertools.product((8, 20, 30, 50), ("text", "edit", "stream")), start=1
+        itertools.product((8, 20, 30, 50), ("text", "edit", "stream", "job")), start=1
     )
 )
 
@@ -156,10 +156,20 @@ def _stream(client: httpx.Client, case: Case) -> Pixels:
     raise Wrong("the stream ended without a picture")
 
 
+def _job(client: httpx.Client, case: Case) -> Pixels:
+    body = _body(case)
+    body["steps"] = body.pop("num_inference_steps")
+    answer = client.post("/sdapi/v1/txt2img", json=body)
+    if answer.status_code != 200:
+        raise Wrong(f"{answer.status_code}: {answer.text[:300]}")
+    return _pixels(base64.b64decode(answer.json()["images"][0]))
+
+
 _KINDS: Mapping[str, Callable[[httpx.Client, Case], Pixels]] = {
     "text": _text,
     "edit": _edit,
     "stream": _stream,
+    "job": _job,
 }
 
 

@@ -33,9 +33,12 @@ async def run(
     """
     try:
         view = await jobs.start(owner, job_id, settled, previews=PREVIEWS)
-        async with aclosing(jobs.events(owner, job_id)) as views:
-            async for latest in views:
-                view = latest
+        while view.state in ("waiting", "running"):
+            async with aclosing(jobs.events(owner, job_id)) as views:
+                async for _ in views:
+                    pass
+            # Of the ledger that answers now: another one may have taken over, and run it again.
+            view = await jobs.get(owner, job_id)
         results = await jobs.results(owner, job_id, forget=True)
     except BaseException:
         # A task in a context of its own: Serve cancels all calls of a request whose client left.
