@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from deployments.diffusion.families.family import Family
-from deployments.errors import EngineFailed, Requeue, UnsupportedScheduler
+from deployments.errors import ReplicaLost, Requeue, UnsupportedScheduler
 from deployments.requests import PreparedImage, Row
 from tests.driving import drive, driven, pixels, wait_until_waiting
 from tests.rows import make_prepared, make_row
@@ -164,7 +164,7 @@ def test_closing_fails_what_still_waits(tiny_family: Family) -> None:
     with driven(tiny_family) as engine:
         future = engine.submit(make_row())
         wait_until_waiting(engine, 1)
-    with pytest.raises(EngineFailed, match="shutting down"):
+    with pytest.raises(ReplicaLost, match="shutting down"):
         future.result()
-    with pytest.raises(EngineFailed, match="shutting down"):
+    with pytest.raises(ReplicaLost, match="shutting down"):
         engine.submit(make_row()).result()

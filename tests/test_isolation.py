@@ -10,7 +10,7 @@ import torch
 from deployments.diffusion.engine import Engine
 from deployments.diffusion.families.family import Family
 from deployments.diffusion.isolation import isolate
-from deployments.errors import EngineFailed, GenerationFailed
+from deployments.errors import EngineFailed, GenerationFailed, ReplicaLost
 from tests.driving import drive, driven, pixels, wait_until_waiting
 from tests.rows import make_row
 
@@ -87,7 +87,7 @@ def test_a_fault_of_the_accelerator_ends_the_engine_and_answers_everyone(
         with pytest.raises(torch.AcceleratorError):
             engine.step()
         engine.close("the engine has died")
-        assert isinstance(future.exception(), EngineFailed)
+        assert isinstance(future.exception(), ReplicaLost)
 
 
 def solo(family: Family, **changes: Any) -> Any:
