@@ -79,7 +79,7 @@ class ModelNotReady(StepwiseError):
 
 
 class ReplicaLost(ModelNotReady):
-    """The replica at work died, and so did the one on which the row was repeated."""
+    """The replica at work, or its engine, ended. To a client: that of the row's repetition too."""
 
 
 class AdapterFailed(StepwiseError):
@@ -103,4 +103,4 @@ class GenerationFailed(StepwiseError):
 
 
 class EngineFailed(StepwiseError):
-    """The row was lost through no fault of its own: a fault on the device, or a shutdown."""
+    """The row was lost through no fault of its own: something went wrong on the device."""
