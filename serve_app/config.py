@@ -43,6 +43,8 @@ class DeploymentOptions(Section, frozen=True, kw_only=True):
     """A fraction puts several replicas on one GPU; 0 needs none."""
     label_selector: dict[str, str] = msgspec.field(default_factory=dict)
     """Labels of the nodes that replicas may run on, in Ray's words, as `stepwise.io/pool: gpu`."""
+    max_replicas_per_node: int | None = None
+    """So that the loss of a node is not that of all replicas; Ray may else put them on one."""
     max_ongoing_requests: int = 256
     max_queued_requests: int = -1
     """Requests that may wait at each caller; -1 sets no limit."""
@@ -59,6 +61,9 @@ class DeploymentOptions(Section, frozen=True, kw_only=True):
             refuse_unknown(self.autoscaling_config, AutoscalingConfig, "autoscaling_config")
         if self.num_replicas is not None and self.autoscaling_config is not None:
             raise ValueError("num_replicas and autoscaling_config are both given: keep one")
+        per_node = self.max_replicas_per_node
+        if per_node is not None and not 1 <= per_node <= 100:
+            raise ValueError(f"max_replicas_per_node is {per_node}: use 1 to 100, or leave it out")
         for name in ("num_cpus", "num_gpus", "graceful_shutdown_timeout_s"):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} is {getattr(self, name):g}: it must not be negative")

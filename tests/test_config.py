@@ -129,6 +129,10 @@ def changed(*path: str | int, to: Any) -> dict[str, Any]:
         (changed("models", 0, "deployment", "routing", to="random"), ["routing", "random"]),
         (changed("models", 0, "deployment", "num_replicas", to=0), ["num_replicas is 0"]),
         (
+            changed("ingress", "deployment", "max_replicas_per_node", to=0),
+            ["ingress.deployment", "max_replicas_per_node is 0"],
+        ),
+        (
             changed("jobs", "deployment", "label_selector", to={"pool": "c p u"}),
             ["jobs.deployment", "label_selector", "c p u"],
         ),

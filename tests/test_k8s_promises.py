@@ -73,12 +73,16 @@ def _pods(group: Manifest, count: str) -> list[dict[str, float]]:
 
 def _place(options: DeploymentOptions, count: int, pods: list[dict[str, float]]) -> None:
     """As Ray does: where there is room. Fails where there is none."""
+    most, held = options.max_replicas_per_node or count, [0] * len(pods)
     for _ in range(count):
-        pod = next(
-            each
-            for each in pods
-            if each["cpu"] >= options.num_cpus and each["gpu"] >= options.num_gpus
+        place, pod = next(
+            (place, each)
+            for place, each in enumerate(pods)
+            if each["cpu"] >= options.num_cpus
+            and each["gpu"] >= options.num_gpus
+            and held[place] < most
         )
+        held[place] += 1
         pod["cpu"] -= options.num_cpus
         pod["gpu"] -= options.num_gpus
 

@@ -185,7 +185,11 @@ def _args(replicas: int, version: int, journal: str) -> dict[str, Any]:
     model["settings"] |= {"threads": 1, "max_queue_s": 40 + version}
     model["deployment"] |= {"num_replicas": replicas, "num_cpus": 1, "num_gpus": 1}
     imaging["deployment"] |= {"num_replicas": replicas, "num_cpus": 1}
-    ingress["deployment"] |= {"num_replicas": WORKERS, "num_cpus": 1}
+    ingress["deployment"] |= {
+        "num_replicas": WORKERS,
+        "num_cpus": 1,
+        "max_replicas_per_node": 1,
+    }
     # A secret that is drawn at every deploy would replace the ingress at every one.
     ingress["settings"] |= {"max_body_mb": 60 + version, "results": {"secret": "s" * 32}}
     # Which nobody reaches: with it every request asks the ledger first.
