@@ -22,7 +22,7 @@ from tests.test_service import until
 
 PACE = Path(__file__).parent.parent / "configs" / "paces" / "h100-sd15.json"
 CALLERS = 160
-"""Of 50 steps each: half a minute's work of one replica, for as long as the others take to start."""
+"""Of 50 steps each: always half a minute's work of one replica, until the others have started."""
 
 
 def args(min_replicas: int) -> dict[str, Any]:
