@@ -98,9 +98,11 @@ def test_replicas_follow_the_work_and_nothing_is_lost(fleet: httpx.Client) -> No
     enough = Event()
 
     def ask_on(seed: int) -> list[httpx.Response]:
-        answers = [ask(fleet, seed)]
-        while not enough.is_set():
-            answers.append(ask(fleet, seed))
+        # A client each: one that many threads share loses connections now and then.
+        with httpx.Client(base_url=fleet.base_url, timeout=fleet.timeout) as client:
+            answers = [ask(client, seed)]
+            while not enough.is_set():
+                answers.append(ask(client, seed))
         return answers
 
     with ThreadPoolExecutor(CALLERS) as callers:
