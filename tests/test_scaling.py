@@ -21,8 +21,8 @@ from tests.service import WAIT_S, Service
 from tests.test_service import until
 
 PACE = Path(__file__).parent.parent / "configs" / "paces" / "h100-sd15.json"
-CALLERS = 160
-"""Of 50 steps each: always half a minute's work of one replica, until the others have started."""
+CALLERS = 80
+"""Of 50 steps each: always 14 s of work of one replica, until the others have started."""
 
 
 def args(min_replicas: int) -> dict[str, Any]:
