@@ -1,7 +1,7 @@
 """The ledger: jobs are run once, told to whoever asks, and forgotten in time."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -63,9 +63,20 @@ class Models:
             self.closed += 1
 
 
+KEPT: list[Ledger] = []
+"""Of the running test: its tasks end with it, also where it drops the ledger before."""
+
+
+@pytest.fixture(autouse=True)
+def _ledgers_stay() -> Iterator[None]:
+    yield
+    KEPT.clear()
+
+
 def ledger(models: Models, **settings: Any) -> Ledger:
     clock, quotas = settings.pop("clock", lambda: 1000.0), settings.pop("quotas", None)
-    return Ledger(models.watch, JobsSettings(**settings), clock=clock, quotas=quotas)
+    KEPT.append(Ledger(models.watch, JobsSettings(**settings), clock=clock, quotas=quotas))
+    return KEPT[-1]
 
 
 def running(test: Callable[[], Coroutine[Any, Any, None]]) -> Callable[[], None]:
