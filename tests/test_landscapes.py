@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pytest
 from landscapes import folder, vocabulary
 from landscapes.captions import caption, prompt, words
 from landscapes.judge import judge
@@ -100,6 +101,7 @@ TINY = {
 }
 
 
+@pytest.mark.slow
 def test_training_survives_a_kill_and_writes_a_folder_that_loads(tmp_path: Path) -> None:
     out, work = tmp_path / "model", tmp_path / "work"
     command = [sys.executable, str(ROOT / "scripts" / "train_embedded.py"), f"--out={out}"]
