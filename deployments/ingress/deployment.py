@@ -6,7 +6,6 @@ A backend over deployment handles.
 import asyncio
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from contextlib import aclosing
 from functools import partial
 from typing import Any, cast
 
@@ -181,15 +180,19 @@ class _Jobs:
         return results
 
     async def events(self, owner: str, job_id: str) -> AsyncGenerator[JobView]:
-        """The job now, and at every change."""
-        try:
-            async with aclosing(self._events(owner, job_id)) as views:
-                async for view in views:
+        """The job now, and at every change; a successor begins again with the job now."""
+        for successor in (False, True):
+            call: Any = self._handle.options(stream=True).events.remote(owner, job_id)
+            try:
+                async for view in call:
                     yield view
-        except ReplicaLost:
-            async with aclosing(self._events(owner, job_id)) as views:
-                async for view in views:
-                    yield view
+                return
+            except (RayError, RayServeException) as error:
+                ours = translated(error)
+                if successor or not isinstance(ours, ReplicaLost):
+                    raise ours from error
+            finally:
+                cancel(call)
 
     async def cancel(self, owner: str, job_id: str) -> JobView:
         """Frees its lanes."""
@@ -219,16 +222,6 @@ class _Jobs:
             return await _ours(ask())
         except ReplicaLost:
             return await _ours(ask())
-
-    async def _events(self, owner: str, job_id: str) -> AsyncGenerator[JobView]:
-        call: Any = self._handle.options(stream=True).events.remote(owner, job_id)
-        try:
-            async for view in call:
-                yield view
-        except (RayError, RayServeException) as error:
-            raise translated(error) from error
-        finally:
-            cancel(call)
 
 
 async def _ours(call: Any) -> Any:
