@@ -286,8 +286,7 @@ class Engine:
             text_sets=1 if self._running.runs else ANY_NUMBER,
         )
         self._fail(outcome)
-        with self._changed:
-            self._running.join(members)
+        self._running.join(members)
 
     def _next_batch(self) -> Batch | None:
         key = self._queue.next_key(self._running.by_key(), self._clock())
@@ -347,13 +346,12 @@ class Engine:
 
     def _decode(self) -> None:
         """All of the finished, or those whose turn it is and that the next step can wait for."""
-        while due := self._decodes_due():
-            at_most = self._affordable(self._curve.decode_s)
-            decoded, outcome = self._finisher.decode(due, at_most)
+        left = self._affordable(self._curve.decode_s)
+        while left > 0 and (due := self._decodes_due()):
+            decoded, outcome = self._finisher.decode(due, left)
             self._fail(outcome)
             self._count(finished=decoded - len(outcome.faults))
-            if at_most < ANY_NUMBER:
-                break
+            left -= decoded
 
     def _decodes_due(self) -> list[Run]:
         finished = [member.run for member in self._finisher.members]

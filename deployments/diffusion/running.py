@@ -1,6 +1,6 @@
 """The rows that are being stepped: a batch for each key.
 
-Only the engine's thread changes it, under the engine's lock; any thread may look under the lock.
+Only the engine's thread changes it, each time by one assignment, so that any thread may look.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
@@ -35,7 +35,7 @@ class Running:
         for key in {member.run.key for member in members}:
             batch = self._batches.get(key) or Batch(self._layout)
             batch.join([member for member in members if member.run.key == key])
-            self._batches[key] = batch
+            self._batches = {**self._batches, key: batch}
 
     def leave(self, leaving: Callable[[Run], bool]) -> list[Member]:
         """Takes out the members for whose run `leaving` is true."""
