@@ -310,6 +310,7 @@ FIGURES = {
 TOY = ["--toy", "--device", "cpu", "--threads", "1"]
 
 
+@pytest.mark.slow
 def test_a_toy_benchmark_has_every_figure_and_resumes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
