@@ -11,7 +11,16 @@ from ray.serve.handle import DeploymentHandle
 from deployments.dispatch import Dispatcher
 from deployments.ingress.deployment import _Jobs
 from deployments.jobs.record import Job
-from deployments.requests import GenerationRequest, ImageResult, JobState, JobView, Progress, Row
+from deployments.requests import (
+    GenerationRequest,
+    ImageResult,
+    JobState,
+    JobView,
+    ModelCard,
+    Progress,
+    Row,
+)
+from tests.ingress_backend import CARD
 from tests.rows import make_result, make_row
 
 REQUEST = GenerationRequest(rows=(replace(make_row(), model="moody"),))
@@ -121,3 +130,16 @@ class AsksLedger:
 
     async def lease(self) -> None:
         await self.jobs.take_lease("me", "a lease", 1)
+
+
+class Late:
+    """A model that is asked for its card so many times before it gives it."""
+
+    def __init__(self, refusals: int) -> None:
+        self.refusals = refusals
+
+    def card(self) -> ModelCard:
+        self.refusals -= 1
+        if self.refusals >= 0:
+            raise RuntimeError("still loading")
+        return CARD

@@ -14,9 +14,12 @@ from ray.serve.exceptions import BackPressureError
 
 from deployments.dispatch import LOSSES, OFFERS, _Offers, _Prepared
 from deployments.errors import GenerationFailed, ImagingFull, ReplicaLost, Requeue
+from deployments.ingress.deployment import Ingress
+from deployments.ingress.settings import IngressSettings
 from deployments.meter import UNREAD
 from deployments.requests import Progress
-from tests.moody import REQUEST, Asks, AsksLedger, Deadly, Moody, MortalLedger
+from tests.ingress_backend import CARD
+from tests.moody import REQUEST, Asks, AsksLedger, Deadly, Late, Moody, MortalLedger
 from tests.rows import make_result
 from tests.service import WAIT_S, Service
 
@@ -159,3 +162,17 @@ def test_a_stream_of_a_job_goes_on_at_the_next_ledger(bereft: Any, tmp_path: Pat
 def test_a_lease_is_taken_again_at_the_next_ledger(bereft: Any, tmp_path: Path) -> None:
     bereft.lease.remote().result(timeout_s=WAIT_S)
     assert (tmp_path / "lives").read_text() == "xx"
+
+
+@pytest.fixture
+def newcomer(service: Service) -> Iterator[Any]:
+    """An ingress replica whose model keeps it waiting."""
+    deployment: Any = serve.deployment
+    late, other = deployment(Late).bind(4), deployment(Moody).bind()
+    graph = deployment(Ingress).bind(IngressSettings(), {CARD.id: late}, other, other)
+    yield serve.run(graph, name="newcomer", route_prefix="/newcomer")
+    serve.delete("newcomer")
+
+
+def test_an_ingress_replica_knows_its_models_before_it_is_asked(newcomer: Any) -> None:
+    assert newcomer.cards.remote().result(timeout_s=WAIT_S) == {CARD.id: CARD}

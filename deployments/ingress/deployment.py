@@ -44,6 +44,10 @@ log = logging.getLogger(__name__)
 
 CARD_RETRY_S = 2.0
 """Pause after a failed request for a card. A model that loads fails none: the call waits."""
+CARDS_WAIT_S = 120.0
+"""How long a new replica waits for the cards before it takes requests. In an update that replaces
+the last replica of a model, the old ingress replicas hold requests meanwhile, and this one would
+refuse them. A model that loads longer, or never, must not keep the others from being asked."""
 READY_TIMEOUT_S = 2.0
 """How long a readiness probe waits for a model; probes of Kubernetes often allow little more."""
 
@@ -70,7 +74,8 @@ class Ingress:
         self._learning = [asyncio.create_task(self._learn_card(model)) for model in models]
 
     async def __serve_build_asgi_app__(self) -> ASGIApp:
-        """Called by Serve on the replica, so the app is never pickled."""
+        """Called by Serve on the replica before it is ready, so the app is never pickled."""
+        await asyncio.wait(self._learning, timeout=CARDS_WAIT_S)
         host = await _http_host()
         return _without_request_id(build_app(self, self._settings, host=host, meter=self._meter))
 
