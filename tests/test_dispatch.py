@@ -153,12 +153,14 @@ def bereft(service: Service, tmp_path: Path) -> Iterator[Any]:
     serve.delete("bereft")
 
 
+@pytest.mark.slow
 def test_a_stream_of_a_job_goes_on_at_the_next_ledger(bereft: Any, tmp_path: Path) -> None:
     # What the first tells just before it dies may die with it.
     assert bereft.states.remote().result(timeout_s=WAIT_S)[-2:] == ["waiting", "cancelled"]
     assert (tmp_path / "lives").read_text() == "xx"
 
 
+@pytest.mark.slow
 def test_a_lease_is_taken_again_at_the_next_ledger(bereft: Any, tmp_path: Path) -> None:
     bereft.lease.remote().result(timeout_s=WAIT_S)
     assert (tmp_path / "lives").read_text() == "xx"

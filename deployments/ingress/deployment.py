@@ -80,8 +80,8 @@ class Ingress:
         return _without_request_id(build_app(self, self._settings, host=host, meter=self._meter))
 
     def cards(self) -> Mapping[str, ModelCard]:
-        """Cards of the models that were warm at least once."""
-        return self._cards
+        """Cards of the models that were warm at least once, in the order of the configuration."""
+        return {model: self._cards[model] for model in self._models if model in self._cards}
 
     def models(self) -> Sequence[str]:
         """Every configured model id; the first is the default model."""
