@@ -1,6 +1,7 @@
 """The rows that are being stepped: a batch for each key.
 
-Only the engine's thread changes it, each time by one assignment, so that any thread may look.
+Only the engine's thread changes it, by assignments and never in place, so any thread may ask for
+its `runs`; the rest is for the engine's thread.
 """
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
