@@ -1,5 +1,4 @@
-"""Rows that replicas give back are offered again, and a lost ledger's successor is asked: real
-handles, and replicas that are moody."""
+"""Rows that replicas give back are offered again: real handles, and replicas that are moody."""
 
 import asyncio
 from collections.abc import Callable, Iterator
@@ -14,12 +13,9 @@ from ray.serve.exceptions import BackPressureError
 
 from deployments.dispatch import LOSSES, OFFERS, _Offers, _Prepared
 from deployments.errors import GenerationFailed, ImagingFull, ReplicaLost, Requeue
-from deployments.ingress.deployment import Ingress
-from deployments.ingress.settings import IngressSettings
 from deployments.meter import UNREAD
 from deployments.requests import Progress
-from tests.ingress_backend import CARD
-from tests.moody import REQUEST, Asks, AsksLedger, Deadly, Late, Moody, MortalLedger
+from tests.moody import REQUEST, Asks, Deadly, Moody
 from tests.rows import make_result
 from tests.service import WAIT_S, Service
 
@@ -142,39 +138,3 @@ def test_a_row_that_kills_its_replicas_is_repeated_once(
     with pytest.raises(ReplicaLost):
         asks.generate.remote().result(timeout_s=WAIT_S)
     assert len(offers.read_text()) == LOSSES
-
-
-@pytest.fixture
-def bereft(service: Service, tmp_path: Path) -> Iterator[Any]:
-    """Asks a ledger that dies of the first thing that it is asked."""
-    deployment: Any = serve.deployment
-    graph = deployment(AsksLedger).bind(deployment(MortalLedger).bind(tmp_path / "lives"))
-    yield serve.run(graph, name="bereft", route_prefix=None)
-    serve.delete("bereft")
-
-
-@pytest.mark.slow
-def test_a_stream_of_a_job_goes_on_at_the_next_ledger(bereft: Any, tmp_path: Path) -> None:
-    # What the first tells just before it dies may die with it.
-    assert bereft.states.remote().result(timeout_s=WAIT_S)[-2:] == ["waiting", "cancelled"]
-    assert (tmp_path / "lives").read_text() == "xx"
-
-
-@pytest.mark.slow
-def test_a_lease_is_taken_again_at_the_next_ledger(bereft: Any, tmp_path: Path) -> None:
-    bereft.lease.remote().result(timeout_s=WAIT_S)
-    assert (tmp_path / "lives").read_text() == "xx"
-
-
-@pytest.fixture
-def newcomer(service: Service) -> Iterator[Any]:
-    """An ingress replica whose model keeps it waiting."""
-    deployment: Any = serve.deployment
-    late, other = deployment(Late).bind(4), deployment(Moody).bind()
-    graph = deployment(Ingress).bind(IngressSettings(), {CARD.id: late}, other, other)
-    yield serve.run(graph, name="newcomer", route_prefix="/newcomer")
-    serve.delete("newcomer")
-
-
-def test_an_ingress_replica_knows_its_models_before_it_is_asked(newcomer: Any) -> None:
-    assert newcomer.cards.remote().result(timeout_s=WAIT_S) == {CARD.id: CARD}
