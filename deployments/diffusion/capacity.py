@@ -192,6 +192,11 @@ class Capacity:
         """Lanes of the native size that rows of this key may have running."""
         return self._lowered.get(self._alike(key), self.full)
 
+    @property
+    def full_step_s(self) -> float:
+        """Seconds of a step of a full batch, whatever its key."""
+        return self._any_factor * self.curve.step_at(self.full)
+
     def step_s(self, key: Hashable, weight: float) -> float:
         """Seconds of a step of `weight` lanes. A key not met yet costs what the others do."""
         return self._factors.get(self._alike(key), self._any_factor) * self.curve.step_at(weight)

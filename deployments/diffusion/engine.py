@@ -64,7 +64,6 @@ class Engine:
     ) -> None:
         """`curve` is what steps, encoding and decoding were measured to cost at the size `unit`."""
         self._layout, self._curve, self._clock = layout, curve, clock
-        self._ageing_calls_per_s = settings.ageing_calls_per_s
         # Every join and leave would swap the denoiser for an encoder and back.
         self._in_waves = settings.offload == "model"
         self._changed = threading.Condition()
@@ -78,7 +77,7 @@ class Engine:
         self._queue: StepQueue[Run] = StepQueue(
             self._capacity,
             max_queue_s=settings.max_queue_s,
-            ageing_calls_per_s=settings.ageing_calls_per_s,
+            ageing_calls_per_step=settings.ageing_calls_per_step,
             switch_calls=self._switch_calls,
         )
         self._switch = Switch(family.slots, clock)
@@ -357,7 +356,7 @@ class Engine:
         finished = [member.run for member in self._finisher.members]
         if not finished or (self._in_waves and self._running.runs):  # as after most steps
             return []
-        return decodes_due(finished, self._running.runs, self._ageing_calls_per_s)
+        return decodes_due(finished, self._running.runs, self._queue.ageing_calls_per_s)
 
     def _affordable(self, each_s: float) -> int:
         """How many pieces of work take no longer than one step; any number while nothing runs."""

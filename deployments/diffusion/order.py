@@ -4,9 +4,11 @@ Pure Python; it reads no clock.
 
 Urgency counts model calls; the row with the fewest goes first:
 
-    calls left - ageing * seconds since it was submitted - priority - deadline + switch
+    calls left - ageing * time since it was submitted - priority - deadline + switch
 
-Ageing grows without bound and everything else is bounded, so in the end time decides.
+Ageing counts time in steps of a full batch, as they are measured: with the same load in relation to
+what the device can do, the order is the same on a slow device and on a fast one. It grows without
+bound and everything else is bounded, so in the end time decides.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
@@ -14,15 +16,16 @@ from typing import Protocol, TypeVar
 
 from deployments.requests import Priority
 
-AGEING_CALLS_PER_S = 3.0
-"""At 90 % load this took p99 of 8-step rows from 8.1 s (first come) to 2.0 s, and that of all from
-11 s to 15 s; 10 took them to 5.6 s and 12 s (simulated)."""
+AGEING_CALLS_PER_STEP = 0.25
+"""At 80 % load this took p99 of 8-step rows from 0.84 s to 0.84 s and that of all from 12.2 s to
+10.5 s, against 0.2, and at 92 % from 0.91 s to 0.95 s and from 14.8 s to 13.9 s; 0.4 took them to
+0.90 s and 8.4 s, and at 92 % to 1.7 s and 12.4 s (simulated; a full step takes 74 ms)."""
 
 PRIORITY_CALLS = 30.0
-"""What `high` has over `normal`, and `normal` over `low`: 10 s of waiting."""
+"""What `high` has over `normal`, and `normal` over `low`: 120 steps of waiting."""
 
 DEADLINE_CALLS = 90.0
-"""What a deadline at risk is worth: 30 s of waiting."""
+"""What a deadline at risk is worth: 360 steps of waiting."""
 
 AT_RISK_RUNS = 2.0
 """A deadline is at risk once fewer of the row's own runs than these fit before it. Lanes come free
@@ -88,9 +91,14 @@ class Entry(Protocol):
 E = TypeVar("E", bound=Entry)
 
 
+def unaged_rank(entry: Entry) -> float:
+    """Urgency without ageing, deadline and switch."""
+    return entry.calls_left + _PRIORITIES[entry.priority]
+
+
 def rank(entry: Entry, ageing_calls_per_s: float) -> float:
     """Urgency at time 0, less deadline and switch. All rows age alike: ranks keep their order."""
-    return entry.calls_left + ageing_calls_per_s * entry.submitted_s + _PRIORITIES[entry.priority]
+    return unaged_rank(entry) + ageing_calls_per_s * entry.submitted_s
 
 
 def whole_rank(entry: Entry, ageing_calls_per_s: float) -> float:

@@ -11,11 +11,12 @@ from rows that are far less urgent than one that runs, since a full batch steps 
 
 No row waits longer than, in seconds (encoding, decoding and loading come on top),
 
-    (C - 1 + 2 * PRIORITY_CALLS + DEADLINE_CALLS + S) / ageing + E * (max(max_queue_s, L) + L)
+    (C - 1 + 2 * PRIORITY_CALLS + DEADLINE_CALLS + S) * F / ageing + E * (max(max_queue_s, L) + L)
 
-where C is the longest run in model calls, S the dearest switch in calls, L the work in seconds of a
-full batch of the longest runs (or of the widest row, if that is wider), and E how much dearer a
-lane is alone than in a full batch. After the first term no later arrival is more urgent. What may
+where C is the longest run in model calls, S the dearest switch in calls, F the seconds of a full
+step (the most that they were while the row waited), L the work in seconds of a full batch of the
+longest runs (or of the widest row, if that is wider), and E how much dearer a lane is alone than in
+a full batch. After the first term no later arrival is more urgent. What may
 still go first waits or runs already: a push leaves at most max(max_queue_s, L) waiting, and at most
 L runs. Something always runs, and no step is worse than a lane alone. Every lack of memory may put
 rows back, and adds E * L.
@@ -29,12 +30,13 @@ from typing import Generic, NamedTuple
 
 from deployments.diffusion.capacity import Capacity, HeldBack, Room
 from deployments.diffusion.order import (
-    AGEING_CALLS_PER_S,
+    AGEING_CALLS_PER_STEP,
     SPREAD_CALLS,
     E,
     Turns,
     deadline_calls,
     rank,
+    unaged_rank,
     whole_rank,
 )
 from deployments.errors import Requeue
@@ -56,13 +58,13 @@ class StepQueue(Generic[E]):
         capacity: Capacity,
         *,
         max_queue_s: float,
-        ageing_calls_per_s: float = AGEING_CALLS_PER_S,
+        ageing_calls_per_step: float = AGEING_CALLS_PER_STEP,
         switch_calls: Callable[[Hashable], float] = lambda key: 0.0,
     ) -> None:
         """`switch_calls`: what loading all that a key needs would cost now, in model calls."""
         self._capacity = capacity
         self._max_queue_s = max_queue_s
-        self._ageing_calls_per_s = ageing_calls_per_s
+        self._ageing_calls_per_step = ageing_calls_per_step
         self._switch_calls = switch_calls
         self._waiting: dict[E, _Settled] = {}
         self.weight = 0.0
@@ -70,12 +72,17 @@ class StepQueue(Generic[E]):
         self._lane_calls: dict[Hashable, float] = {}
         self._running: Mapping[Hashable, float] = {}
         self._turns = Turns()
-        # Where a second of waiting outweighs as much, the order is that of arrival; and without
+        # Where a step of waiting outweighs as much, the order is that of arrival; and without
         # ageing a row that is passed over might wait for ever.
-        self._spread = SPREAD_CALLS if 0 < ageing_calls_per_s < SPREAD_CALLS else math.inf
+        self._spread = SPREAD_CALLS if 0 < ageing_calls_per_step < SPREAD_CALLS else math.inf
 
     def __len__(self) -> int:
         return len(self._waiting)
+
+    @property
+    def ageing_calls_per_s(self) -> float:
+        """How many model calls a second of waiting outweighs, by what a full step takes now."""
+        return self._ageing_calls_per_step / self._capacity.full_step_s
 
     def push(self, entry: E) -> None:
         """Raises Requeue, as `check` does."""
@@ -138,11 +145,12 @@ class StepQueue(Generic[E]):
     def next_key(self, running: Mapping[Hashable, Sequence[E]], now_s: float) -> Hashable | None:
         """The key that steps next, of those with rows running; None when nothing runs."""
 
+        ageing = self.ageing_calls_per_s
+
         def urgency(key: Hashable) -> float:
             call_s = self._full_step_s(key)
             return min(
-                rank(entry, self._ageing_calls_per_s) - deadline_calls(entry, call_s, now_s)
-                for entry in running[key]
+                rank(entry, ageing) - deadline_calls(entry, call_s, now_s) for entry in running[key]
             )
 
         return self._turns.next({key: urgency(key) for key in running}, self._switch_calls)
@@ -194,9 +202,13 @@ class StepQueue(Generic[E]):
         keys = self._lane_calls
         switch = {key: 0.0 if key in self._running else self._switch_calls(key) for key in keys}
         call_s = {key: self._full_step_s(key) for key in keys}
+        ageing = self.ageing_calls_per_s
         return [
             (
-                settled.rank + switch[entry.key] - deadline_calls(entry, call_s[entry.key], now_s),
+                settled.unaged_rank
+                + ageing * settled.submitted_s
+                + switch[entry.key]
+                - deadline_calls(entry, call_s[entry.key], now_s),
                 place,
                 entry,
             )
@@ -211,9 +223,10 @@ class StepQueue(Generic[E]):
             yield heapq.heappop(heap)[2]
 
     def _is_far_behind(self, entry: E, others: Iterable[E]) -> bool:
-        worth = whole_rank(entry, self._ageing_calls_per_s) - self._spread
+        ageing = self.ageing_calls_per_s
+        worth = whole_rank(entry, ageing) - self._spread
         return entry.deadline_s is None and any(
-            whole_rank(other, self._ageing_calls_per_s) < worth for other in others
+            whole_rank(other, ageing) < worth for other in others
         )
 
     def _ahead(self, entry: E, now_s: float) -> list[E]:
@@ -225,14 +238,15 @@ class StepQueue(Generic[E]):
 
     def _settle(self, entry: E) -> "_Settled":
         return _Settled(
-            rank(entry, self._ageing_calls_per_s), entry.weight, entry.key, entry.lane_calls_left
+            unaged_rank(entry), entry.submitted_s, entry.weight, entry.key, entry.lane_calls_left
         )
 
     def _count(self, entries: Iterable[E]) -> None:
         for entry in entries:
-            _, weight, key, lane_calls = self._waiting[entry]
-            self.weight += weight
-            self._lane_calls[key] = self._lane_calls.get(key, 0.0) + lane_calls
+            settled = self._waiting[entry]
+            self.weight += settled.weight
+            lane_calls = self._lane_calls.get(settled.key, 0.0)
+            self._lane_calls[settled.key] = lane_calls + settled.lane_calls
 
     def _remove(self, entries: Sequence[E]) -> None:
         if not entries:
@@ -246,7 +260,8 @@ class StepQueue(Generic[E]):
 class _Settled(NamedTuple):
     """What does not change while a row waits, asked once."""
 
-    rank: float
+    unaged_rank: float
+    submitted_s: float
     weight: float
     key: Hashable
     lane_calls: float

@@ -129,7 +129,7 @@ class Rig:
             return self._batcher(arrived_together(self._batch_wait_s), self._batch_wait_s)
         settings = self._settings
         if name == "stepwise_fifo":
-            settings = msgspec.structs.replace(settings, ageing_calls_per_s=FIRST_COME)
+            settings = msgspec.structs.replace(settings, ageing_calls_per_step=FIRST_COME)
         return self._closing.enter_context(stepwise.opened(settings, watched=name == PREVIEWED))
 
     def _batcher(self, policy: Policy, wait_s: float = 0.0) -> System:
