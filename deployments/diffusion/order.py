@@ -17,9 +17,9 @@ from typing import Protocol, TypeVar
 from deployments.requests import Priority
 
 AGEING_CALLS_PER_STEP = 0.25
-"""At 80 % load this took p99 of 8-step rows from 0.84 s to 0.84 s and that of all from 12.2 s to
-10.5 s, against 0.2, and at 92 % from 0.91 s to 0.95 s and from 14.8 s to 13.9 s; 0.4 took them to
-0.90 s and 8.4 s, and at 92 % to 1.7 s and 12.4 s (simulated; a full step takes 74 ms)."""
+"""p99 of 8-step rows and of all at 80 % load were 0.84 and 12.2 s with 0.2, 0.84 and 10.5 s with
+this, 0.90 and 8.4 s with 0.4; at 92 % 0.91 and 14.8 s, 0.95 and 13.9 s, 1.7 and 12.4 s (simulated;
+a full step takes 74 ms)."""
 
 PRIORITY_CALLS = 30.0
 """What `high` has over `normal`, and `normal` over `low`: 120 steps of waiting."""
