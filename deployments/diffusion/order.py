@@ -16,16 +16,16 @@ from typing import Protocol, TypeVar
 
 from deployments.requests import Priority
 
-AGEING_CALLS_PER_STEP = 0.25
-"""p99 of 8-step rows and of all at 80 % load were 0.84 and 12.2 s with 0.2, 0.84 and 10.5 s with
-this, 0.90 and 8.4 s with 0.4; at 92 % 0.91 and 14.8 s, 0.95 and 13.9 s, 1.7 and 12.4 s (simulated;
+AGEING_CALLS_PER_STEP = 0.3
+"""p99 of 8-step rows and of all at 80 % load were 0.84 and 12.2 s with 0.2, 0.86 and 9.4 s with
+this, 0.90 and 8.4 s with 0.4; at 92 % 0.91 and 14.8 s, 1.1 and 13.2 s, 1.7 and 12.4 s (simulated;
 a full step takes 74 ms)."""
 
 PRIORITY_CALLS = 30.0
-"""What `high` has over `normal`, and `normal` over `low`: 120 steps of waiting."""
+"""What `high` has over `normal`, and `normal` over `low`: 100 steps of waiting."""
 
 DEADLINE_CALLS = 90.0
-"""What a deadline at risk is worth: 360 steps of waiting."""
+"""What a deadline at risk is worth: 300 steps of waiting."""
 
 AT_RISK_RUNS = 2.0
 """A deadline is at risk once fewer of the row's own runs than these fit before it. Lanes come free
