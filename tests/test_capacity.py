@@ -96,6 +96,15 @@ def test_a_warm_up_on_a_busy_machine_is_forgotten(weight: float) -> None:
         assert capacity.step_s("a", other) == pytest.approx(curve().step_at(other), rel=0.25)
 
 
+def test_a_step_that_something_held_up_is_not_what_steps_cost() -> None:
+    capacity = Capacity(curve(), max_lanes=16)
+    capacity.observe("a", 16, 60.0)
+    assert capacity.step_s("a", 16) == capacity.usual_step_s == pytest.approx(1.3 * 0.0927)
+    for _ in range(10):
+        capacity.observe("b", 16, 10 * 0.0927)
+    assert capacity.step_s("b", 16) > 5 * 0.0927
+
+
 def test_keys_learn_apart_and_a_new_one_starts_where_the_others_are() -> None:
     capacity = Capacity(curve(), max_lanes=16)
     for _ in range(100):

@@ -3,9 +3,9 @@
 import math
 import random
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import cycle, pairwise
 from typing import Any
 
 import pytest
@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from deployments.diffusion.capacity import Capacity, CapacityCurve
 from deployments.diffusion.order import (
-    AGEING_CALLS_PER_STEP,
-    DEADLINE_CALLS,
-    DECODE_CALLS,
-    PRIORITY_CALLS,
+    AGEING_STEPS,
+    DEADLINE_HALVINGS,
+    DECODE_HALVINGS,
+    PRIORITY_HALVINGS,
     SIT_OUT_STEPS,
-    SPREAD_CALLS,
+    SPREAD_HALVINGS,
     Turns,
     decodes_due,
     whole_rank,
@@ -35,7 +35,7 @@ def curve(lanes: tuple[int, ...], *step_s: float) -> CapacityCurve:
 
 PLAIN = curve((1, 8), 0.02, 0.08)
 """A capacity of 8 lanes; in a full batch a lane costs 10 ms."""
-AGEING_CALLS_PER_S = AGEING_CALLS_PER_STEP / 0.08
+AGEING_PER_S = 1 / (AGEING_STEPS * 0.08)
 """With that."""
 MEASURED = curve((2, 4, 8, 16), 0.0254, 0.0335, 0.0534, 0.0927)
 """The embedded model's on two CPU cores."""
@@ -62,6 +62,10 @@ class Waiting:
         return self.calls_left * self.weight
 
 
+def halvings(calls: float) -> float:
+    return math.log2(1 + calls)
+
+
 def queue(*rows: Waiting, max_queue_s: float = 1e9, **options: Any) -> StepQueue[Waiting]:
     made: StepQueue[Waiting] = StepQueue(
         Capacity(PLAIN, max_lanes=8), max_queue_s=max_queue_s, **options
@@ -86,7 +90,7 @@ def test_fewest_calls_left_go_first() -> None:
 
 def test_waiting_makes_a_long_row_urgent() -> None:
     long, short = Waiting(calls_left=50), Waiting(calls_left=8, submitted_s=15.0)
-    assert (50 - 8) / AGEING_CALLS_PER_S < 15
+    assert (halvings(50) - halvings(8)) / AGEING_PER_S < 15
     assert queue(long, short).admit(taking(a=6), now_s=15.0).entries == [long]
 
 
@@ -103,10 +107,10 @@ def test_waiting_counts_in_steps_as_long_as_they_turn_out_to_be() -> None:
 
 
 def test_a_priority_is_worth_some_calls_and_no_more() -> None:
-    normal, high = Waiting(calls_left=20), Waiting(calls_left=49, priority="high")
-    assert 49 - PRIORITY_CALLS < 20 < 51 - PRIORITY_CALLS
+    normal, high = Waiting(calls_left=20), Waiting(calls_left=58, priority="high")
+    assert halvings(58) - PRIORITY_HALVINGS < halvings(20) < halvings(59) - PRIORITY_HALVINGS
     assert queue(normal, high).admit(taking(a=6), now_s=0).entries == [high]
-    high.calls_left = 51
+    high.calls_left = 59
     assert queue(normal, high).admit(taking(a=6), now_s=0).entries == [normal]
     low, long = Waiting(calls_left=20, priority="low"), Waiting(calls_left=49)
     assert queue(low, long).admit(taking(a=6), now_s=0).entries == [long]
@@ -127,7 +131,7 @@ def test_a_deadline_counts_while_it_is_at_risk(
 ) -> None:
     long = Waiting(calls_left=50, deadline_s=deadline_s, submitted_s=min(now_s, 20.0))
     short = Waiting(calls_left=8)
-    assert 50 + AGEING_CALLS_PER_S * 20 - DEADLINE_CALLS > 8
+    assert halvings(50) + AGEING_PER_S * 20 - DEADLINE_HALVINGS > halvings(8)
     first = long if goes_first else short
     assert queue(short, long).admit(taking(a=6), now_s=now_s).entries == [first]
 
@@ -164,8 +168,7 @@ def test_the_last_lanes_are_for_rows_nearly_as_urgent_as_the_first() -> None:
     admission = queue(*rows).admit([], now_s=0)
     assert (admission.entries, admission.held_back) == (rows[:3], "others are far more urgent")
     # First come, first served knows no short rows; and a deadline is a deadline.
-    assert queue(*rows, ageing_calls_per_step=1e6).admit([], now_s=0).entries == rows
-    assert queue(*rows, ageing_calls_per_step=0).admit([], now_s=0).entries == rows
+    assert queue(*rows, ageing_steps=1e-6).admit([], now_s=0).entries == rows
     rows[3].deadline_s = 99.0
     assert queue(*rows).admit([], now_s=0).held_back is None
 
@@ -182,7 +185,8 @@ def test_a_row_is_short_by_all_its_calls_and_less_so_the_longer_others_wait() ->
     running[0].calls_left = 1
     last = Waiting(calls_left=60)
     assert queue(last).admit(running, now_s=0).entries == [last]
-    short = Waiting(calls_left=8, submitted_s=(60 - 8 - SPREAD_CALLS) / AGEING_CALLS_PER_S)
+    as_near_s = (halvings(60) - halvings(8) - SPREAD_HALVINGS) / AGEING_PER_S
+    short = Waiting(calls_left=8, submitted_s=as_near_s + 0.05)
     beside = [short, *running[1:]]
     assert queue(last).admit(beside, now_s=99.0).entries == [last]
     short.submitted_s -= 0.1
@@ -297,37 +301,36 @@ def test_a_row_that_waits_takes_the_work_ahead_and_its_own_calls() -> None:
 
 # Whose decode goes first
 
-AGEING = 3.0
-
 
 def test_decodes_take_turns_by_urgency() -> None:
     long, short, older = Waiting(50), Waiting(8), Waiting(8, submitted_s=-1.0)
     for row in (long, short, older):
         row.calls_left = 0
-    assert decodes_due([long, short, older], [], AGEING) == [older, short, long]
+    assert decodes_due([long, short, older], [], AGEING_PER_S) == [older, short, long]
 
 
 def test_a_long_row_s_picture_waits_for_a_shorter_and_more_urgent_row() -> None:
     finished, running = Waiting(50), Waiting(8)
     finished.calls_left = 0
     running.calls_left = 1
-    assert decodes_due([finished], [running], AGEING) == []
-    assert decodes_due([finished], [], AGEING) == [finished]
-    late = Waiting(8, submitted_s=(50 - 8 - DECODE_CALLS) / AGEING + 0.1)
-    assert decodes_due([finished], [late], AGEING) == [finished], "it has waited long enough"
+    assert decodes_due([finished], [running], AGEING_PER_S) == []
+    assert decodes_due([finished], [], AGEING_PER_S) == [finished]
+    as_near_s = (halvings(50) - halvings(8) - DECODE_HALVINGS) / AGEING_PER_S
+    late = Waiting(8, submitted_s=as_near_s + 0.1)
+    assert decodes_due([finished], [late], AGEING_PER_S) == [finished], "it has waited long enough"
 
 
 @pytest.mark.parametrize(
     ("finished", "running"),
     [
         (Waiting(8), Waiting(50, submitted_s=-100.0)),  # longer, if older
-        (Waiting(12), Waiting(8)),  # hardly more urgent
+        (Waiting(9), Waiting(8)),  # hardly more urgent
         (Waiting(50, deadline_s=60.0), Waiting(8)),
         (Waiting(50), Waiting(8, priority="low", submitted_s=5.0)),
     ],
 )
 def test_no_other_row_s_picture_waits(finished: Waiting, running: Waiting) -> None:
-    assert decodes_due([finished], [running], AGEING) == [finished]
+    assert decodes_due([finished], [running], AGEING_PER_S) == [finished]
 
 
 # Which key steps
@@ -356,9 +359,10 @@ def test_a_running_row_with_a_deadline_at_risk_steps_first() -> None:
 
 def test_turning_to_a_key_that_must_be_loaded_costs_what_loading_does() -> None:
     def second(switch_calls: float) -> Hashable:
-        turns = Turns()
-        turns.next({"a": 20.0}, lambda _: 0.0)
-        return turns.next({"a": 20.0, "b": 15.0}, lambda _: switch_calls)
+        cost: dict[Hashable, float] = {"a": 0.0, "b": switch_calls}
+        waiting = queue(switch_calls=cost.__getitem__)
+        waiting.next_key({"a": [Waiting(20)]}, 0)
+        return waiting.next_key({"a": [Waiting(20)], "b": [Waiting(15)]}, 0)
 
     assert [second(4), second(6)] == ["b", "a"]
 
@@ -397,11 +401,19 @@ def test_no_key_sits_out_longer_than_stated_and_loading_takes_less_than_half(
 class Play:
     """Rows from arrival to end. Checks the order and the capacity at every admission."""
 
-    def __init__(self, rows: Iterable[Waiting], capacity: Capacity, **options: Any) -> None:
+    def __init__(
+        self,
+        rows: Iterable[Waiting],
+        capacity: Capacity,
+        *,
+        paces: Iterable[float] = (1.0,),
+        **options: Any,
+    ) -> None:
+        """`paces`: in turns, how much longer a step takes than the curve says."""
+        self.paces = cycle(paces)
         self.coming = deque(sorted(rows, key=lambda row: row.submitted_s))
         self.capacity = capacity
-        ageing = options.get("ageing_calls_per_step", AGEING_CALLS_PER_STEP)
-        self.ageing: float = ageing / capacity.curve.step_at(capacity.full)
+        self.ageing_steps: float = options.get("ageing_steps", AGEING_STEPS)
         self.switch_calls: Callable[[Hashable], float] = options.get("switch_calls", lambda _: 0.0)
         self.waiting: StepQueue[Waiting] = StepQueue(capacity, **options)
         self.queued: set[Waiting] = set()
@@ -411,6 +423,11 @@ class Play:
         self.requeued = 0
         self.cancelled = 0
         self.held_back: Counter[str | None] = Counter()
+
+    @property
+    def ageing(self) -> float:
+        """Halvings per second."""
+        return 1 / (self.ageing_steps * self.capacity.step_s("not met yet", self.capacity.full))
 
     def run(self, *, puts_back: bool = False, faults: frozenset[int] = frozenset()) -> None:
         """`puts_back`: before every admission all rows that run; `faults`: steps without memory."""
@@ -458,7 +475,7 @@ class Play:
         if admission.entries:
             most = max(self.urgency(row, running) for row in admission.entries)
             first = min(self.whole(row) for row in [*beside, *admission.entries])
-            near = [row for row in self.queued if self.whole(row) <= first + SPREAD_CALLS]
+            near = [row for row in self.queued if self.whole(row) <= first + SPREAD_HALVINGS]
             assert all(most <= self.urgency(row, running) + 1e-6 for row in near)
         for row in admission.entries:
             row.started_s = self.now_s if row.started_s is None else row.started_s
@@ -469,13 +486,13 @@ class Play:
 
     def urgency(self, row: Waiting, running: dict[Hashable, float]) -> float:
         waited_s = self.now_s - row.submitted_s
-        urgency = row.calls_left - self.ageing * waited_s
-        urgency += {"low": PRIORITY_CALLS, "normal": 0, "high": -PRIORITY_CALLS}[row.priority]
-        urgency += 0 if row.key in running else self.switch_calls(row.key)
+        switch = 0 if row.key in running else self.switch_calls(row.key)
+        urgency = halvings(row.calls_left + switch) - self.ageing * waited_s
+        urgency += PRIORITY_HALVINGS * {"low": 1, "normal": 0, "high": -1}[row.priority]
         if row.deadline_s is not None:
             run_s = row.calls_left * self.capacity.step_s(row.key, self.capacity.limit(row.key))
             left_s = row.deadline_s - self.now_s
-            urgency -= DEADLINE_CALLS * (run_s <= left_s < 2 * run_s)
+            urgency -= DEADLINE_HALVINGS * (run_s <= left_s < 2 * run_s)
         return urgency
 
     def whole(self, row: Waiting) -> float:
@@ -492,12 +509,14 @@ class Play:
         key = self.waiting.next_key(self.running, self.now_s)
         if key is None:
             return
-        self.now_s += self.capacity.step_s(key, self.weight(key))
+        took_s = next(self.paces) * self.capacity.curve.step_at(self.weight(key))
+        self.now_s += took_s
         self.steps += 1
         if fails:
             self.capacity.lower(key, self.weight(key))
             self.put_back(key)
             return
+        self.capacity.observe(key, self.weight(key), took_s)
         for row in self.running[key]:
             row.calls_left -= 1
             row.done_s = None if row.calls_left else self.now_s
@@ -516,18 +535,20 @@ def longest_wait_s(
     capacity: Capacity,
     *,
     max_queue_s: float,
-    ageing: float = AGEING_CALLS_PER_STEP,
     switch_calls: float = 0,
     faults: int = 0,
+    paces: Sequence[float] = (1.0,),
 ) -> float:
     """The bound as the queue's docstring states it, for a capacity that nothing lowered yet."""
     calls = max(row.calls for row in rows)
     lane_call_s = capacity.lane_call_s("any")
-    run_s = calls * max(capacity.limit("any"), *(row.weight for row in rows)) * lane_call_s
+    least, most = min(1.0, *paces), max(1.0, *paces)
+    run_s = most * calls * max(capacity.limit("any"), *(row.weight for row in rows)) * lane_call_s
     dearer = capacity.step_s("any", 1) / lane_call_s
-    overtaken_calls = calls - 1 + 2 * PRIORITY_CALLS + DEADLINE_CALLS + switch_calls
-    overtaken_s = overtaken_calls * capacity.full_step_s / ageing
-    return overtaken_s + dearer * (max(max_queue_s, run_s) + run_s * (1 + faults))
+    overtaken = math.log2((1 + calls + switch_calls) / 2) + 2 * PRIORITY_HALVINGS
+    overtaken_s = (overtaken + DEADLINE_HALVINGS) * AGEING_STEPS * most * capacity.usual_step_s
+    queued_s = max(max_queue_s * most / least, run_s)  # what was counted may take longer
+    return overtaken_s + dearer * (queued_s + run_s * (1 + faults))
 
 
 def waits_s(rows: Iterable[Waiting]) -> list[float]:
@@ -557,6 +578,7 @@ ROWS = st.lists(
     max_queue_s=st.floats(0.1, 9),
     puts_back=st.booleans(),
     faults=st.frozensets(st.integers(0, 200), max_size=3),
+    paces=st.lists(st.sampled_from([0.7, 1.0, 1.5]), min_size=1, max_size=5),
 )
 def test_every_row_ends_within_capacity_in_order_and_in_time(
     rows: list[Waiting],
@@ -564,14 +586,16 @@ def test_every_row_ends_within_capacity_in_order_and_in_time(
     max_queue_s: float,
     puts_back: bool,
     faults: frozenset[int],
+    paces: list[float],
 ) -> None:
     capacity = Capacity(MEASURED, max_lanes=max_lanes)
     bound_s = longest_wait_s(
-        rows, capacity, max_queue_s=max_queue_s, switch_calls=7, faults=len(faults)
+        rows, capacity, max_queue_s=max_queue_s, switch_calls=7, faults=len(faults), paces=paces
     )
     play = Play(
         rows,
         capacity,
+        paces=paces,
         max_queue_s=max_queue_s,
         switch_calls=lambda key: 7.0 if key == "c" else 0.0,
     )
@@ -602,7 +626,7 @@ def arrivals(
     return rows
 
 
-@pytest.mark.parametrize(("ageing", "starves"), [(AGEING_CALLS_PER_STEP, False), (1e-7, True)])
+@pytest.mark.parametrize(("ageing", "starves"), [(AGEING_STEPS, False), (1e9, True)])
 def test_no_row_of_ten_thousand_waits_longer_than_stated(ageing: float, starves: bool) -> None:
     """Overloaded, with keys, priorities, deadlines, cancellations. Without ageing rows starve."""
     rows = arrivals(10_000, load=1.0, keys="abc", mixed=True)
@@ -612,7 +636,7 @@ def test_no_row_of_ten_thousand_waits_longer_than_stated(ageing: float, starves:
         rows,
         capacity,
         max_queue_s=10,
-        ageing_calls_per_step=ageing,
+        ageing_steps=ageing,
         switch_calls=lambda key: 7.0 if key == "c" else 0.0,
     )
     play.run()
@@ -645,7 +669,7 @@ def test_short_rows_need_not_wait_for_long_ones(
     load: float, gain: float, gain_put_back: float
 ) -> None:
     """Put back before every admission, running rows give way as well to more urgent ones."""
-    first_come_s = p99_s(arrivals(4000, load=load), ageing_calls_per_step=1e6)
+    first_come_s = p99_s(arrivals(4000, load=load), ageing_steps=1e-6)
     assert first_come_s > gain * p99_s(arrivals(4000, load=load))
     assert first_come_s > gain_put_back * p99_s(arrivals(4000, load=load), puts_back=True)
 

@@ -29,6 +29,10 @@ LEARNING_RATE = 0.1
 """Of the last step against all before it. A warm-up on a busy machine, once 40 times too dear, is
 within a quarter of the truth after 50 steps."""
 
+STALLED = 4.0
+"""A step so many times dearer than what is known is learnt as that: something else held it up, as
+a compiler does for a minute. A true tenfold is more than half learnt after ten steps."""
+
 
 class CapacityCurve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What the warm-up measured at the native size, in seconds."""
@@ -193,27 +197,30 @@ class Capacity:
         return self._lowered.get(self._alike(key), self.full)
 
     @property
-    def full_step_s(self) -> float:
-        """Seconds of a step of a full batch, whatever its key."""
+    def usual_step_s(self) -> float:
+        """Seconds of a step of `full` lanes, by all steps of late, whatever their keys."""
         return self._any_factor * self.curve.step_at(self.full)
 
     def step_s(self, key: Hashable, weight: float) -> float:
         """Seconds of a step of `weight` lanes. A key not met yet costs what the others do."""
         return self._factors.get(self._alike(key), self._any_factor) * self.curve.step_at(weight)
 
+    def full_step_s(self, key: Hashable) -> float:
+        """Seconds of a step of as many lanes as the key may have running."""
+        return self.step_s(key, self.limit(key))
+
     def lane_call_s(self, key: Hashable) -> float:
         """Seconds that one lane of one model call costs in a full batch."""
-        limit = self.limit(key)
-        return self.step_s(key, limit) / limit
+        return self.full_step_s(key) / self.limit(key)
 
     def observe(self, key: Hashable, weight: float, step_s: float) -> None:
         """Learns from a real step. At any weight: the curve tells what it should have taken."""
         key, seen = self._alike(key), step_s / self.curve.step_at(weight)
         known = self._factors.pop(key, self._any_factor)
-        self._factors[key] = known + LEARNING_RATE * (seen - known)
+        self._factors[key] = _learnt(known, seen)
         if len(self._factors) > KEYS_KNOWN:
             del self._factors[next(iter(self._factors))]
-        self._any_factor += LEARNING_RATE * (seen - self._any_factor)
+        self._any_factor = _learnt(self._any_factor, seen)
 
     def lower(self, key: Hashable, weight: float) -> None:
         """After an out-of-memory step of `weight` lanes: half of it at most, for good.
@@ -221,6 +228,10 @@ class Capacity:
         Never below one lane: a row that does not fit alone is refused elsewhere.
         """
         self._lowered[self._alike(key)] = max(1.0, min(self.limit(key), weight / 2))
+
+
+def _learnt(known: float, seen: float) -> float:
+    return known + LEARNING_RATE * (min(seen, STALLED * known) - known)
 
 
 HeldBack = Literal[

@@ -77,7 +77,7 @@ class Engine:
         self._queue: StepQueue[Run] = StepQueue(
             self._capacity,
             max_queue_s=settings.max_queue_s,
-            ageing_calls_per_step=settings.ageing_calls_per_step,
+            ageing_steps=settings.ageing_steps,
             switch_calls=self._switch_calls,
         )
         self._switch = Switch(family.slots, clock)
@@ -303,7 +303,7 @@ class Engine:
         """What changing to the key's adapters would cost now, in model calls of a full batch."""
         assert isinstance(key, BatchKey)
         cost_s = self._switch.cost_s(key.adapters)
-        return cost_s / self._capacity.step_s(key, self._capacity.limit(key)) if cost_s else 0.0
+        return cost_s / self._capacity.full_step_s(key) if cost_s else 0.0
 
     def _advance(self, batch: Batch) -> None:
         rows, lanes, load = len(batch.members), batch.lanes, batch.load
@@ -356,7 +356,7 @@ class Engine:
         finished = [member.run for member in self._finisher.members]
         if not finished or (self._in_waves and self._running.runs):  # as after most steps
             return []
-        return decodes_due(finished, self._running.runs, self._queue.ageing_calls_per_s)
+        return decodes_due(finished, self._running.runs, self._queue.ageing_per_s)
 
     def _affordable(self, each_s: float) -> int:
         """How many pieces of work take no longer than one step; any number while nothing runs."""

@@ -2,30 +2,36 @@
 
 Pure Python; it reads no clock.
 
-Urgency counts model calls; the row with the fewest goes first:
+Urgency counts halvings of the work, in model calls; the row with the fewest left goes first:
 
-    calls left - ageing * time since it was submitted - priority - deadline + switch
+    log2(1 + calls left + switch) - ageing * time since it was submitted - priority - deadline
 
-Ageing counts time in steps of a full batch, as they are measured: with the same load in relation to
-what the device can do, the order is the same on a slow device and on a fast one. It grows without
-bound and everything else is bounded, so in the end time decides.
+So a row may overtake one that is twice as long, whatever both lengths are, until that has waited
+for `ageing_steps` steps longer. (Where a call counted as much in a long run as in a short one, p99
+of 8-step rows was 2 % higher at 80 % load and 13 % at 92 %, and that of all 13 % and 3 %.) Time
+counts in steps of a full batch, as they are measured: with the same load in relation to what the
+device can do, the order is the same on a slow device and on a fast one. Ageing grows without bound
+and everything else is bounded, so in the end time decides.
+
+All figures here are simulated: the embedded model's costs on two cores, where a full step takes
+83 ms in company, and ten traces of scripts/bench_batching.py.
 """
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import Protocol, TypeVar
 
 from deployments.requests import Priority
 
-AGEING_CALLS_PER_STEP = 0.3
-"""p99 of 8-step rows and of all at 80 % load were 0.84 and 12.2 s with 0.2, 0.86 and 9.4 s with
-this, 0.90 and 8.4 s with 0.4; at 92 % 0.91 and 14.8 s, 1.1 and 13.2 s, 1.7 and 12.4 s (simulated;
-a full step takes 74 ms)."""
+AGEING_STEPS = 60.0
+"""p99 of 8-step rows and of all at 80 % load are 0.83 and 9.0 s with 75, 0.84 and 8.4 s with this,
+0.83 and 8.2 s with 50; at 92 % 0.88 and 12.8 s, 0.90 and 12.2 s, 0.93 and 11.6 s."""
 
-PRIORITY_CALLS = 30.0
-"""What `high` has over `normal`, and `normal` over `low`: 100 steps of waiting."""
+PRIORITY_HALVINGS = 1.5
+"""What `high` has over `normal`, and `normal` over `low`: 90 steps of waiting."""
 
-DEADLINE_CALLS = 90.0
-"""What a deadline at risk is worth: 300 steps of waiting."""
+DEADLINE_HALVINGS = 4.0
+"""What a deadline at risk is worth: 240 steps of waiting."""
 
 AT_RISK_RUNS = 2.0
 """A deadline is at risk once fewer of the row's own runs than these fit before it. Lanes come free
@@ -34,18 +40,21 @@ only when another row's run ends: with one run left it would be too late."""
 SIT_OUT_STEPS = 3
 """How many steps a running key may be passed over for a more urgent one."""
 
-DECODE_CALLS = 5.0
-"""How much more urgent a shorter row must be for a decode to wait for it. At 80 % load this took
-p99 of 8-step rows from 1.32 s to 1.18 s and that of all from 8.2 s to 11 s; 10 took them to 1.28 s
-and 9.3 s (simulated)."""
+DECODE_HALVINGS = 0.25
+"""How much more urgent a shorter row must be for a decode to wait for it. At 80 % load this takes
+p99 of 8-step rows from 0.91 s to 0.84 s, and that of all from 8.0 s to 8.4 s."""
 
-SPREAD_CALLS = 20.0
+SPREAD_HALVINGS = 1.0
 """How much less urgent than a row that runs one may be to take the last lanes beside it, where each
 counts with all its calls: else long rows make every step of a short one longer. At 80 % load this
-took p99 of 8-step rows from 1.27 s to 1.18 s and that of all from 11.8 s to 11.6 s, at 95 % from
-1.56 s to 1.59 s and from 16.7 s to 17.6 s (simulated)."""
+takes p99 of 8-step rows from 0.87 s to 0.84 s and that of all from 8.0 s to 8.4 s, at 92 % from
+0.94 s to 0.90 s and from 11.5 s to 12.2 s."""
 
-_PRIORITIES: dict[Priority, float] = {"low": PRIORITY_CALLS, "normal": 0.0, "high": -PRIORITY_CALLS}
+_PRIORITIES: dict[Priority, float] = {
+    "low": PRIORITY_HALVINGS,
+    "normal": 0.0,
+    "high": -PRIORITY_HALVINGS,
+}
 
 
 class Entry(Protocol):
@@ -91,22 +100,21 @@ class Entry(Protocol):
 E = TypeVar("E", bound=Entry)
 
 
-def unaged_rank(entry: Entry) -> float:
-    """Urgency without ageing, deadline and switch."""
-    return entry.calls_left + _PRIORITIES[entry.priority]
+def rank(calls: float, submitted_s: float, priority: Priority, ageing_per_s: float) -> float:
+    """Urgency of a row with so much to do, at time 0 and without a deadline, in halvings.
+
+    At one rate of ageing all rows age alike, so the time does not matter; ranks at two rates do not
+    compare.
+    """
+    return math.log2(1 + calls) + ageing_per_s * submitted_s + _PRIORITIES[priority]
 
 
-def rank(entry: Entry, ageing_calls_per_s: float) -> float:
-    """Urgency at time 0, less deadline and switch. All rows age alike: ranks keep their order."""
-    return unaged_rank(entry) + ageing_calls_per_s * entry.submitted_s
-
-
-def whole_rank(entry: Entry, ageing_calls_per_s: float) -> float:
+def whole_rank(entry: Entry, ageing_per_s: float) -> float:
     """The same with all of the row's calls: a long row near its end is not a short one."""
-    return rank(entry, ageing_calls_per_s) + entry.calls - entry.calls_left
+    return rank(entry.calls, entry.submitted_s, entry.priority, ageing_per_s)
 
 
-def deadline_calls(entry: Entry, call_s: float, now_s: float) -> float:
+def deadline_halvings(entry: Entry, call_s: float, now_s: float) -> float:
     """What the row's deadline is worth now, if each of its model calls takes `call_s`.
 
     Nothing once it cannot be met any more: rows whose deadlines can be met would miss theirs too.
@@ -114,30 +122,25 @@ def deadline_calls(entry: Entry, call_s: float, now_s: float) -> float:
     if entry.deadline_s is None:
         return 0.0
     run_s = entry.calls_left * call_s
-    return DEADLINE_CALLS if run_s <= entry.deadline_s - now_s < AT_RISK_RUNS * run_s else 0.0
+    return DEADLINE_HALVINGS if run_s <= entry.deadline_s - now_s < AT_RISK_RUNS * run_s else 0.0
 
 
-def decodes_due(finished: Iterable[E], running: Iterable[E], ageing_calls_per_s: float) -> list[E]:
+def decodes_due(finished: Iterable[E], running: Iterable[E], ageing_per_s: float) -> list[E]:
     """Finished rows that are decoded now, most urgent first.
 
     A decode holds up what runs. So the picture of a long row waits for shorter rows that are more
-    urgent, where each counts with all its calls; ageing bounds the wait as it bounds any other, so
-    without it none waits. Nor does a row with a deadline.
+    urgent, where each counts with all its calls; ageing bounds the wait as it bounds any other. A
+    row with a deadline does not wait.
     """
-
-    ranks = [
-        (entry.calls, whole_rank(entry, ageing_calls_per_s))
-        for entry in running
-        if ageing_calls_per_s
-    ]
+    ranks = [(entry.calls, whole_rank(entry, ageing_per_s)) for entry in running]
 
     def due(entry: E) -> bool:
-        worth = whole_rank(entry, ageing_calls_per_s) - DECODE_CALLS
+        worth = whole_rank(entry, ageing_per_s) - DECODE_HALVINGS
         return entry.deadline_s is not None or not any(
             calls < entry.calls and other < worth for calls, other in ranks
         )
 
-    return sorted(filter(due, finished), key=lambda entry: whole_rank(entry, ageing_calls_per_s))
+    return sorted(filter(due, finished), key=lambda entry: whole_rank(entry, ageing_per_s))
 
 
 class Turns:
@@ -150,33 +153,31 @@ class Turns:
     """
 
     def __init__(self) -> None:
-        self._last: Hashable = None
+        self.last: Hashable = None
+        """The key that stepped last: what it needs is loaded."""
         self._stay = 0.0
         self._sat_out: dict[Hashable, int] = {}
 
     def next(
         self, urgency: Mapping[Hashable, float], switch_calls: Callable[[Hashable], float]
     ) -> Hashable | None:
-        """The key that steps now, of those whose urgency is given; None when there is none."""
+        """The key that steps now, of those whose urgency is given; None when there is none.
+
+        In the urgency of any but `last` there is what must be loaded; `switch_calls` tells it.
+        """
         self._sat_out = {key: self._sat_out.get(key, 0) + 1 for key in urgency}
         if not urgency:
             return None
-        key = self._choose(urgency, switch_calls)
-        self._stay = self._stay - 1 if key == self._last else switch_calls(key)
-        self._last = key
+        key = self._choose(urgency)
+        self._stay = self._stay - 1 if key == self.last else switch_calls(key)
+        self.last = key
         self._sat_out[key] = 0
         return key
 
-    def _choose(
-        self, urgency: Mapping[Hashable, float], switch_calls: Callable[[Hashable], float]
-    ) -> Hashable:
-        if self._last in urgency and self._stay > 0:
-            return self._last
+    def _choose(self, urgency: Mapping[Hashable, float]) -> Hashable:
+        if self.last in urgency and self._stay > 0:
+            return self.last
         longest = max(self._sat_out, key=self._sat_out.__getitem__)
         if self._sat_out[longest] > SIT_OUT_STEPS:
             return longest
-
-        def cost(key: Hashable) -> float:
-            return urgency[key] + (0.0 if key == self._last else switch_calls(key))
-
-        return min(urgency, key=cost)
+        return min(urgency, key=urgency.__getitem__)

@@ -11,15 +11,16 @@ from rows that are far less urgent than one that runs, since a full batch steps 
 
 No row waits longer than, in seconds (encoding, decoding and loading come on top),
 
-    (C - 1 + 2 * PRIORITY_CALLS + DEADLINE_CALLS + S) * F / ageing + E * (max(max_queue_s, L) + L)
+    (log2((1 + C + S) / 2) + 2 * PRIORITY_HALVINGS + DEADLINE_HALVINGS) * ageing_steps * F
+        + E * (max(max_queue_s, L) + L)
 
 where C is the longest run in model calls, S the dearest switch in calls, F the seconds of a full
-step (the most that they were while the row waited), L the work in seconds of a full batch of the
-longest runs (or of the widest row, if that is wider), and E how much dearer a lane is alone than in
-a full batch. After the first term no later arrival is more urgent. What may
-still go first waits or runs already: a push leaves at most max(max_queue_s, L) waiting, and at most
-L runs. Something always runs, and no step is worse than a lane alone. Every lack of memory may put
-rows back, and adds E * L.
+step (the most that `Capacity.usual_step_s` was meanwhile), L the work in seconds of a full batch of
+the longest runs (or of the widest row, if that is wider), and E how much dearer a lane is alone
+than in a full batch. After the first term no later arrival is more urgent. What may still go first
+waits or runs already: a push leaves at most max(max_queue_s, L) waiting, and at most L runs.
+Something always runs, and no step is worse than a lane alone. Every lack of memory may put rows
+back, and adds E * L.
 """
 
 import heapq
@@ -30,16 +31,16 @@ from typing import Generic, NamedTuple
 
 from deployments.diffusion.capacity import Capacity, HeldBack, Room
 from deployments.diffusion.order import (
-    AGEING_CALLS_PER_STEP,
-    SPREAD_CALLS,
+    AGEING_STEPS,
+    SPREAD_HALVINGS,
     E,
     Turns,
-    deadline_calls,
+    deadline_halvings,
     rank,
-    unaged_rank,
     whole_rank,
 )
 from deployments.errors import Requeue
+from deployments.requests import Priority
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,13 +59,13 @@ class StepQueue(Generic[E]):
         capacity: Capacity,
         *,
         max_queue_s: float,
-        ageing_calls_per_step: float = AGEING_CALLS_PER_STEP,
+        ageing_steps: float = AGEING_STEPS,
         switch_calls: Callable[[Hashable], float] = lambda key: 0.0,
     ) -> None:
         """`switch_calls`: what loading all that a key needs would cost now, in model calls."""
         self._capacity = capacity
         self._max_queue_s = max_queue_s
-        self._ageing_calls_per_step = ageing_calls_per_step
+        self._ageing_steps = ageing_steps
         self._switch_calls = switch_calls
         self._waiting: dict[E, _Settled] = {}
         self.weight = 0.0
@@ -72,17 +73,16 @@ class StepQueue(Generic[E]):
         self._lane_calls: dict[Hashable, float] = {}
         self._running: Mapping[Hashable, float] = {}
         self._turns = Turns()
-        # Where a step of waiting outweighs as much, the order is that of arrival; and without
-        # ageing a row that is passed over might wait for ever.
-        self._spread = SPREAD_CALLS if 0 < ageing_calls_per_step < SPREAD_CALLS else math.inf
+        # Where a step of waiting outweighs as much, the order is that of arrival.
+        self._spread = SPREAD_HALVINGS if SPREAD_HALVINGS * ageing_steps > 1 else math.inf
 
     def __len__(self) -> int:
         return len(self._waiting)
 
     @property
-    def ageing_calls_per_s(self) -> float:
-        """How many model calls a second of waiting outweighs, by what a full step takes now."""
-        return self._ageing_calls_per_step / self._capacity.full_step_s
+    def ageing_per_s(self) -> float:
+        """How many halvings a second of waiting outweighs, by what steps take of late."""
+        return 1 / (self._ageing_steps * self._capacity.usual_step_s)
 
     def push(self, entry: E) -> None:
         """Raises Requeue, as `check` does."""
@@ -144,13 +144,15 @@ class StepQueue(Generic[E]):
 
     def next_key(self, running: Mapping[Hashable, Sequence[E]], now_s: float) -> Hashable | None:
         """The key that steps next, of those with rows running; None when nothing runs."""
-
-        ageing = self.ageing_calls_per_s
+        ageing = self.ageing_per_s
 
         def urgency(key: Hashable) -> float:
-            call_s = self._full_step_s(key)
+            load = 0.0 if key == self._turns.last else self._switch_calls(key)
+            call_s = self._capacity.full_step_s(key)
             return min(
-                rank(entry, ageing) - deadline_calls(entry, call_s, now_s) for entry in running[key]
+                rank(entry.calls_left + load, entry.submitted_s, entry.priority, ageing)
+                - deadline_halvings(entry, call_s, now_s)
+                for entry in running[key]
             )
 
         return self._turns.next({key: urgency(key) for key in running}, self._switch_calls)
@@ -194,21 +196,21 @@ class StepQueue(Generic[E]):
 
     # Below: what the above is made of
 
-    def _full_step_s(self, key: Hashable) -> float:
-        return self._capacity.step_s(key, self._capacity.limit(key))
-
     def _order(self, now_s: float) -> list[tuple[float, int, E]]:
         """Every waiting row after its urgency and its place, which breaks ties."""
         keys = self._lane_calls
         switch = {key: 0.0 if key in self._running else self._switch_calls(key) for key in keys}
-        call_s = {key: self._full_step_s(key) for key in keys}
-        ageing = self.ageing_calls_per_s
+        call_s = {key: self._capacity.full_step_s(key) for key in keys}
+        ageing = self.ageing_per_s
         return [
             (
-                settled.unaged_rank
-                + ageing * settled.submitted_s
-                + switch[entry.key]
-                - deadline_calls(entry, call_s[entry.key], now_s),
+                rank(
+                    settled.calls_left + switch[settled.key],
+                    settled.submitted_s,
+                    settled.priority,
+                    ageing,
+                )
+                - deadline_halvings(entry, call_s[settled.key], now_s),
                 place,
                 entry,
             )
@@ -223,7 +225,7 @@ class StepQueue(Generic[E]):
             yield heapq.heappop(heap)[2]
 
     def _is_far_behind(self, entry: E, others: Iterable[E]) -> bool:
-        ageing = self.ageing_calls_per_s
+        ageing = self.ageing_per_s
         worth = whole_rank(entry, ageing) - self._spread
         return entry.deadline_s is None and any(
             whole_rank(other, ageing) < worth for other in others
@@ -238,7 +240,12 @@ class StepQueue(Generic[E]):
 
     def _settle(self, entry: E) -> "_Settled":
         return _Settled(
-            unaged_rank(entry), entry.submitted_s, entry.weight, entry.key, entry.lane_calls_left
+            entry.calls_left,
+            entry.submitted_s,
+            entry.priority,
+            entry.weight,
+            entry.key,
+            entry.lane_calls_left,
         )
 
     def _count(self, entries: Iterable[E]) -> None:
@@ -260,8 +267,9 @@ class StepQueue(Generic[E]):
 class _Settled(NamedTuple):
     """What does not change while a row waits, asked once."""
 
-    unaged_rank: float
+    calls_left: int
     submitted_s: float
+    priority: Priority
     weight: float
     key: Hashable
     lane_calls: float

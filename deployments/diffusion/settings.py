@@ -6,7 +6,7 @@ from typing import Literal
 
 import msgspec
 
-from deployments.diffusion.order import AGEING_CALLS_PER_STEP
+from deployments.diffusion.order import AGEING_STEPS
 from deployments.diffusion.switches.combinations import check_combinations
 from deployments.requests import MAX_ADAPTER_SCALE
 
@@ -136,9 +136,10 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """torch's CPU threads; 0 takes every core (Ray would set it from `num_cpus`)."""
     max_queue_s: float = 30.0
     """Seconds of measured work that may wait here; past it a row is answered with `Requeue`."""
-    ageing_calls_per_step: float = AGEING_CALLS_PER_STEP
-    """The time of a full step, spent waiting, counts as so many model calls less to do. 0 always
-    prefers the row with the least work left, a very large number the one that came first."""
+    ageing_steps: float = AGEING_STEPS
+    """A row that has waited for as long as so many full steps take is as urgent as a new one with
+    half its work. A very large number always prefers the row with the least work left, a very small
+    one the row that came first."""
     default_steps: int | None = None
     """None takes the family's, as 20 of Stable Diffusion and 28 of FLUX.1 dev."""
     max_steps: int = 150
@@ -171,10 +172,10 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
         for size in self.sizes:
             if not re.fullmatch(r"[1-9][0-9]{1,4}x[1-9][0-9]{1,4}", size):
                 raise ValueError(f"sizes has {size!r}: write a size as 1024x768")
-        for name in ("knee_margin", "ageing_calls_per_step", "first_block_cache"):
+        for name in ("knee_margin", "first_block_cache"):
             if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name):g}: use 0 or more")
-        for name in ("max_queue_s", "stalled_after_s"):
+        for name in ("max_queue_s", "ageing_steps", "stalled_after_s"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ValueError(f"{name} is {getattr(self, name):g}: use a number above 0")
         if self.default_guidance is not None and not 0 <= self.default_guidance < math.inf:

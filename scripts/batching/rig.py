@@ -26,8 +26,8 @@ from .spans import ModelClock
 from .systems import PREVIEWED, System
 from .trace import Form, Job
 
-FIRST_COME = 1e6
-"""Model calls that a second of waiting is worth: more than any row has."""
+FIRST_COME = 1e-6
+"""Steps of waiting that are worth half of the work: so few that arrival alone counts."""
 
 POOL_THREADS = 8
 
@@ -129,7 +129,7 @@ class Rig:
             return self._batcher(arrived_together(self._batch_wait_s), self._batch_wait_s)
         settings = self._settings
         if name == "stepwise_fifo":
-            settings = msgspec.structs.replace(settings, ageing_calls_per_step=FIRST_COME)
+            settings = msgspec.structs.replace(settings, ageing_steps=FIRST_COME)
         return self._closing.enter_context(stepwise.opened(settings, watched=name == PREVIEWED))
 
     def _batcher(self, policy: Policy, wait_s: float = 0.0) -> System:
