@@ -132,6 +132,26 @@ def test_out_of_memory_splits_the_batch_and_nobody_fails(
         assert np.abs(pixels(future.result()) - alone).max() <= 1
 
 
+def test_rows_that_run_out_of_memory_in_their_last_call_are_done(
+    tiny_family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denoise, seen = tiny_family.denoise, []
+
+    def small(latents: torch.Tensor, *rest: Any) -> torch.Tensor:
+        seen.append(len(latents))
+        if len(seen) == 6:
+            raise torch.OutOfMemoryError("tried to allocate 1 GiB")
+        return denoise(latents, *rest)
+
+    monkeypatch.setattr(tiny_family, "denoise", small)
+    with driven(tiny_family) as engine:
+        futures = run_four(engine)
+        stats = engine.stats()
+    assert seen == [8, 8, 8, 8, 8, 8, 4, 4]
+    assert (stats.failed, stats.finished, stats.splits, stats.parked) == (0, 4, 1, 0)
+    assert all(future.result().model_calls == 6 for future in futures)
+
+
 def test_a_row_that_does_not_fit_alone_is_told_so(
     tiny_family: Family, monkeypatch: pytest.MonkeyPatch
 ) -> None:

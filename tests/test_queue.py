@@ -106,7 +106,7 @@ def test_waiting_counts_in_steps_as_long_as_they_turn_out_to_be() -> None:
     assert (rows.position(long, 15.0), rows.position(short, 15.0)) == (1, 0)
 
 
-def test_a_priority_is_worth_some_calls_and_no_more() -> None:
+def test_a_priority_is_worth_some_halvings_and_no_more() -> None:
     normal, high = Waiting(calls_left=20), Waiting(calls_left=58, priority="high")
     assert halvings(58) - PRIORITY_HALVINGS < halvings(20) < halvings(59) - PRIORITY_HALVINGS
     assert queue(normal, high).admit(taking(a=6), now_s=0).entries == [high]
@@ -409,7 +409,7 @@ class Play:
         paces: Iterable[float] = (1.0,),
         **options: Any,
     ) -> None:
-        """`paces`: in turns, how much longer a step takes than the curve says."""
+        """`paces`: in turns, by what factor a step takes longer than the curve says."""
         self.paces = cycle(paces)
         self.coming = deque(sorted(rows, key=lambda row: row.submitted_s))
         self.capacity = capacity

@@ -30,8 +30,8 @@ LEARNING_RATE = 0.1
 within a quarter of the truth after 50 steps."""
 
 STALLED = 4.0
-"""A step so many times dearer than what is known is learnt as that: something else held it up, as
-a compiler does for a minute. A true tenfold is more than half learnt after ten steps."""
+"""A step more than so many times dearer than what is known is learnt as so many times: something
+held it up, as a compiler does for a minute. A true tenfold is more than half learnt after ten."""
 
 
 class CapacityCurve(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

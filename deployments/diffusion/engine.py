@@ -326,13 +326,14 @@ class Engine:
 
     def _make_room(self, batch: Batch) -> None:
         """Memory ran out. Rows beyond what it allows wait again, and later go on as they are."""
-        weight = batch.weight
         with self._changed:
-            self._capacity.lower(batch.key, weight)
+            self._capacity.lower(batch.key, batch.weight)
             limit = self._capacity.limit(batch.key)
+        going_on = [member for member in batch.members if member.run.calls_left]
+        weight = sum(member.run.weight for member in going_on)
         parked: list[Member] = []
-        for member in sorted(batch.members, key=lambda member: -member.run.calls_left):
-            if weight > limit and len(parked) + 1 < len(batch.members):
+        for member in sorted(going_on, key=lambda member: -member.run.calls_left):
+            if weight > limit and len(parked) + 1 < len(going_on):
                 weight -= member.run.weight
                 parked.append(member)
         with self._changed:

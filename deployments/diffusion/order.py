@@ -2,19 +2,20 @@
 
 Pure Python; it reads no clock.
 
-Urgency counts halvings of the work, in model calls; the row with the fewest left goes first:
+Urgency counts halvings: of two rows the one with half of the other's model calls left has one less.
+The row with the least goes first:
 
     log2(1 + calls left + switch) - ageing * time since it was submitted - priority - deadline
 
-So a row may overtake one that is twice as long, whatever both lengths are, until that has waited
-for `ageing_steps` steps longer. (Where a call counted as much in a long run as in a short one, p99
-of 8-step rows was 2 % higher at 80 % load and 13 % at 92 %, and that of all 13 % and 3 %.) Time
-counts in steps of a full batch, as they are measured: with the same load in relation to what the
-device can do, the order is the same on a slow device and on a fast one. Ageing grows without bound
-and everything else is bounded, so in the end time decides.
+So a row may overtake one that is twice as long, whatever both lengths are, until the longer one has
+waited for `ageing_steps` steps longer. (Where a call counted as much in a long run as in a short
+one, p99 of 8-step rows was 2 % higher at 80 % load and 13 % at 92 %, and that of all 13 % and 3 %.)
+Time counts in steps of a full batch, as they are measured: with the same load in relation to what
+the device can do, the order is the same on a slow device and on a fast one. Ageing grows without
+bound and everything else is bounded, so in the end time decides.
 
 All figures here are simulated: the embedded model's costs on two cores, where a full step takes
-83 ms in company, and ten traces of scripts/bench_batching.py.
+83 ms beside the service's other work, and ten traces of scripts/bench_batching.py.
 """
 
 import math
@@ -28,10 +29,10 @@ AGEING_STEPS = 60.0
 0.83 and 8.2 s with 50; at 92 % 0.88 and 12.8 s, 0.90 and 12.2 s, 0.93 and 11.6 s."""
 
 PRIORITY_HALVINGS = 1.5
-"""What `high` has over `normal`, and `normal` over `low`: 90 steps of waiting."""
+"""What `high` has over `normal`, and `normal` over `low`: 90 steps of waiting, by default."""
 
 DEADLINE_HALVINGS = 4.0
-"""What a deadline at risk is worth: 240 steps of waiting."""
+"""What a deadline at risk is worth: 240 steps of waiting, by default."""
 
 AT_RISK_RUNS = 2.0
 """A deadline is at risk once fewer of the row's own runs than these fit before it. Lanes come free
@@ -163,7 +164,7 @@ class Turns:
     ) -> Hashable | None:
         """The key that steps now, of those whose urgency is given; None when there is none.
 
-        In the urgency of any but `last` there is what must be loaded; `switch_calls` tells it.
+        Every urgency but that of `last` holds what loading its key costs, which is `switch_calls`.
         """
         self._sat_out = {key: self._sat_out.get(key, 0) + 1 for key in urgency}
         if not urgency:

@@ -20,7 +20,8 @@ the longest runs (or of the widest row, if that is wider), and E how much dearer
 than in a full batch. After the first term no later arrival is more urgent. What may still go first
 waits or runs already: a push leaves at most max(max_queue_s, L) waiting, and at most L runs.
 Something always runs, and no step is worse than a lane alone. Every lack of memory may put rows
-back, and adds E * L.
+back, and adds E * L. Seconds of work are those that it takes in the end: `max_queue_s` grows as
+steps turn out dearer than when it was counted, and a step that stalls adds what it stalls.
 """
 
 import heapq

@@ -138,8 +138,8 @@ class DiffusionSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     """Seconds of measured work that may wait here; past it a row is answered with `Requeue`."""
     ageing_steps: float = AGEING_STEPS
     """A row that has waited for as long as so many full steps take is as urgent as a new one with
-    half its work. A very large number always prefers the row with the least work left, a very small
-    one the row that came first."""
+    half its work. A very large number always prefers the row with the least work left, and starves
+    long ones; a very small one prefers the row that came first."""
     default_steps: int | None = None
     """None takes the family's, as 20 of Stable Diffusion and 28 of FLUX.1 dev."""
     max_steps: int = 150
