@@ -107,18 +107,32 @@ def run_four(engine: Engine, **changes: Any) -> list[Any]:
     return futures
 
 
-def test_out_of_memory_splits_the_batch_and_nobody_fails(
-    tiny_family: Family, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    denoise, seen = tiny_family.denoise, []
+def without_memory(
+    family: Family,
+    monkeypatch: pytest.MonkeyPatch,
+    lacks: Callable[[torch.Tensor, int], bool],
+) -> list[int]:
+    """Calls of the denoiser fail that `lacks` memory for their latents, or by their number from 1.
+
+    The lanes of all calls so far.
+    """
+    denoise, seen = family.denoise, []
 
     def small(latents: torch.Tensor, *rest: Any) -> torch.Tensor:
         seen.append(len(latents))
-        if len(latents) > 4:
+        if lacks(latents, len(seen)):
             raise torch.OutOfMemoryError("tried to allocate 1 GiB")
         return denoise(latents, *rest)
 
-    monkeypatch.setattr(tiny_family, "denoise", small)
+    monkeypatch.setattr(family, "denoise", small)
+    return seen
+
+
+def test_out_of_memory_splits_the_batch_and_nobody_fails(
+    tiny_family: Family, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denoise = tiny_family.denoise
+    seen = without_memory(tiny_family, monkeypatch, lambda latents, _: len(latents) > 4)
     with driven(tiny_family) as engine:
         futures = run_four(engine)
         stats = engine.stats()
@@ -135,15 +149,7 @@ def test_out_of_memory_splits_the_batch_and_nobody_fails(
 def test_rows_that_run_out_of_memory_in_their_last_call_are_done(
     tiny_family: Family, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    denoise, seen = tiny_family.denoise, []
-
-    def small(latents: torch.Tensor, *rest: Any) -> torch.Tensor:
-        seen.append(len(latents))
-        if len(seen) == 6:
-            raise torch.OutOfMemoryError("tried to allocate 1 GiB")
-        return denoise(latents, *rest)
-
-    monkeypatch.setattr(tiny_family, "denoise", small)
+    seen = without_memory(tiny_family, monkeypatch, lambda _, number: number == 6)
     with driven(tiny_family) as engine:
         futures = run_four(engine)
         stats = engine.stats()
@@ -155,14 +161,7 @@ def test_rows_that_run_out_of_memory_in_their_last_call_are_done(
 def test_a_row_that_does_not_fit_alone_is_told_so(
     tiny_family: Family, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    denoise = tiny_family.denoise
-
-    def small(latents: torch.Tensor, *rest: Any) -> torch.Tensor:
-        if latents.shape[-1] > 8:
-            raise torch.OutOfMemoryError("tried to allocate 1 GiB")
-        return denoise(latents, *rest)
-
-    monkeypatch.setattr(tiny_family, "denoise", small)
+    without_memory(tiny_family, monkeypatch, lambda latents, _: latents.shape[-1] > 8)
     with driven(tiny_family) as engine:
         fits = engine.submit(make_row(seed=1))
         large = engine.submit(make_row(seed=2, width=128))

@@ -101,25 +101,28 @@ class Entry(Protocol):
 E = TypeVar("E", bound=Entry)
 
 
-def rank(calls: float, submitted_s: float, priority: Priority, ageing_per_s: float) -> float:
-    """Urgency of a row with so much to do, at time 0 and without a deadline, in halvings.
-
-    At one rate of ageing all rows age alike, so the time does not matter; ranks at two rates do not
-    compare.
-    """
-    return math.log2(1 + calls) + ageing_per_s * submitted_s + _PRIORITIES[priority]
+def urgency(
+    entry: Entry, ageing_per_s: float, *, switch_calls: float, call_s: float, now_s: float
+) -> float:
+    """In halvings, for a row each of whose model calls takes `call_s`; the least goes first."""
+    left = _rank(entry, entry.calls_left + switch_calls, ageing_per_s)
+    return left - _deadline_halvings(entry, call_s, now_s)
 
 
 def whole_rank(entry: Entry, ageing_per_s: float) -> float:
-    """The same with all of the row's calls: a long row near its end is not a short one."""
-    return rank(entry.calls, entry.submitted_s, entry.priority, ageing_per_s)
+    """With all of the row's calls: a long row near its end is not a short one."""
+    return _rank(entry, entry.calls, ageing_per_s)
 
 
-def deadline_halvings(entry: Entry, call_s: float, now_s: float) -> float:
-    """What the row's deadline is worth now, if each of its model calls takes `call_s`.
+def _rank(entry: Entry, calls: float, ageing_per_s: float) -> float:
+    # At time 0: at one rate of ageing all rows age alike, so the time does not matter. Ranks at two
+    # rates do not compare.
+    aged = ageing_per_s * entry.submitted_s
+    return math.log2(1 + calls) + aged + _PRIORITIES[entry.priority]
 
-    Nothing once it cannot be met any more: rows whose deadlines can be met would miss theirs too.
-    """
+
+def _deadline_halvings(entry: Entry, call_s: float, now_s: float) -> float:
+    # Nothing once it cannot be met any more: rows whose deadlines can be met would miss theirs too.
     if entry.deadline_s is None:
         return 0.0
     run_s = entry.calls_left * call_s

@@ -36,12 +36,10 @@ from deployments.diffusion.order import (
     SPREAD_HALVINGS,
     E,
     Turns,
-    deadline_halvings,
-    rank,
+    urgency,
     whole_rank,
 )
 from deployments.errors import Requeue
-from deployments.requests import Priority
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,16 +145,15 @@ class StepQueue(Generic[E]):
         """The key that steps next, of those with rows running; None when nothing runs."""
         ageing = self.ageing_per_s
 
-        def urgency(key: Hashable) -> float:
-            load = 0.0 if key == self._turns.last else self._switch_calls(key)
+        def most_urgent(key: Hashable) -> float:
+            switch = 0.0 if key == self._turns.last else self._switch_calls(key)
             call_s = self._capacity.full_step_s(key)
             return min(
-                rank(entry.calls_left + load, entry.submitted_s, entry.priority, ageing)
-                - deadline_halvings(entry, call_s, now_s)
+                urgency(entry, ageing, switch_calls=switch, call_s=call_s, now_s=now_s)
                 for entry in running[key]
             )
 
-        return self._turns.next({key: urgency(key) for key in running}, self._switch_calls)
+        return self._turns.next({key: most_urgent(key) for key in running}, self._switch_calls)
 
     def position(self, entry: E, now_s: float) -> int:
         """Rows that go before this one; 0 once it has started."""
@@ -205,13 +202,13 @@ class StepQueue(Generic[E]):
         ageing = self.ageing_per_s
         return [
             (
-                rank(
-                    settled.calls_left + switch[settled.key],
-                    settled.submitted_s,
-                    settled.priority,
+                urgency(
+                    entry,
                     ageing,
-                )
-                - deadline_halvings(entry, call_s[settled.key], now_s),
+                    switch_calls=switch[settled.key],
+                    call_s=call_s[settled.key],
+                    now_s=now_s,
+                ),
                 place,
                 entry,
             )
@@ -240,21 +237,13 @@ class StepQueue(Generic[E]):
         return [item[2] for item in order if item[:2] < own]
 
     def _settle(self, entry: E) -> "_Settled":
-        return _Settled(
-            entry.calls_left,
-            entry.submitted_s,
-            entry.priority,
-            entry.weight,
-            entry.key,
-            entry.lane_calls_left,
-        )
+        return _Settled(entry.weight, entry.key, entry.lane_calls_left)
 
     def _count(self, entries: Iterable[E]) -> None:
         for entry in entries:
-            settled = self._waiting[entry]
-            self.weight += settled.weight
-            lane_calls = self._lane_calls.get(settled.key, 0.0)
-            self._lane_calls[settled.key] = lane_calls + settled.lane_calls
+            weight, key, lane_calls = self._waiting[entry]
+            self.weight += weight
+            self._lane_calls[key] = self._lane_calls.get(key, 0.0) + lane_calls
 
     def _remove(self, entries: Sequence[E]) -> None:
         if not entries:
@@ -268,9 +257,6 @@ class StepQueue(Generic[E]):
 class _Settled(NamedTuple):
     """What does not change while a row waits, asked once."""
 
-    calls_left: int
-    submitted_s: float
-    priority: Priority
     weight: float
     key: Hashable
     lane_calls: float
